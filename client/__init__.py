@@ -1,0 +1,1 @@
+"""The ``sluice`` command line and the Python client; knows only the contracts."""

@@ -1,0 +1,4 @@
+"""What all services share: errors, configuration, rpc, coordination and telemetry.
+
+Imports no service.
+"""

@@ -1,0 +1,317 @@
+"""An async façade over Chroma, the one place that knows its client.
+
+Chroma's own calls block, so each runs on a bounded pool of threads; its errors become ours. Writes
+are cut to respect both of its limits, the number of records and the size of a request. Chroma's
+telemetry is off and no embedding function is ever attached, so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import chromadb
+import chromadb.errors
+import httpx
+import numpy as np
+from chromadb.config import Settings as ClientOptions
+from pydantic import Field, model_validator
+
+from common.config import Settings
+from common.errors import FailedPrecondition, InvalidArgument, NotFound, SluiceError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from common.records import MetadataValue
+
+RETRY_AFTER_MS = 1_000
+_VECTOR_VALUE_BYTES = 16  # one float as JSON, generously
+
+
+class ChromaSettings(Settings):
+    """Where Chroma is.
+
+    ``embedded`` keeps the store in this process under ``path``: for one process only, several on
+    one path destroy it. ``server`` talks to ``chroma run``.
+    """
+
+    mode: Literal["embedded", "server"] = "server"
+    path: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65_535)
+    ssl: bool = False
+    token_file: Path | None = None
+    timeout_s: float = Field(default=30.0, gt=0)
+    max_concurrency: int = Field(default=8, ge=1, le=256)
+    max_request_bytes: int = Field(default=8 * 2**20, ge=2**16)
+
+    @model_validator(mode="after")
+    def _embedded_has_a_path(self) -> ChromaSettings:
+        if self.mode == "embedded" and self.path is None:
+            raise ValueError("mode embedded needs chroma.path, the folder that holds the store")
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Records:
+    """Records as read: parallel sequences; what was not asked for is None."""
+
+    ids: list[str]
+    documents: list[str] | None
+    metadatas: list[dict[str, MetadataValue]] | None
+    embeddings: NDArray[np.float32] | None
+
+
+class Chroma:
+    """A Chroma store, embedded or remote. Make it with ``open_chroma``."""
+
+    def __init__(self, client: Any, settings: ChromaSettings) -> None:  # noqa: ANN401 — see below
+        # Chroma's annotations are narrower than what it takes and gives (numpy arrays, mappings,
+        # close()), so its objects are untyped here and this module states the types itself.
+        self._client = client
+        self._settings = settings
+        self._executor = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="chroma")
+        self._batch_size = client.get_max_batch_size()
+
+    async def call(self, function: Callable[..., Any], *args: object, **kwargs: object) -> Any:  # noqa: ANN401 — as in __init__
+        """Run one blocking call of the client; its failure becomes one of our errors.
+
+        Raises:
+            NotFound: the collection does not exist.
+            InvalidArgument: the store refused what it was asked.
+            Unavailable: the store does not answer in ``timeout_s``.
+        """
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await future
+        except Exception as error:
+            raise _translate(error) from error
+
+    async def create_collection(self, name: str) -> ChromaCollection:
+        """Open a collection with cosine distance; make it if it is not there."""
+        collection = await self.call(
+            self._client.get_or_create_collection,
+            name,
+            embedding_function=None,
+            configuration={"hnsw": {"space": "cosine", "ef_search": 200}},
+        )
+        return ChromaCollection(self, collection)
+
+    async def collection(self, name: str) -> ChromaCollection:
+        """Open a collection that exists; NotFound otherwise."""
+        collection = await self.call(self._client.get_collection, name, embedding_function=None)
+        return ChromaCollection(self, collection)
+
+    async def collections(self) -> list[str]:
+        """Names of all collections."""
+        return [collection.name for collection in await self.call(self._client.list_collections)]
+
+    async def delete_collection(self, name: str) -> None:
+        """Delete a collection; one that is not there is fine."""
+        try:
+            await self.call(self._client.delete_collection, name)
+        except NotFound:
+            return
+
+    async def heartbeat(self) -> None:
+        """Raise Unavailable unless the store answers."""
+        await self.call(self._client.heartbeat)
+
+    async def aclose(self) -> None:
+        """Wait for running calls and release the store."""
+        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        self._client.close()
+
+    def batches(self, sizes: Sequence[int], *, dimension: int = 0) -> Iterator[slice]:
+        """Cut records of these sizes in bytes into requests that Chroma takes."""
+        start, total = 0, 0
+        for index, size in enumerate(sizes):
+            cost = size + dimension * _VECTOR_VALUE_BYTES
+            full = index - start >= self._batch_size
+            if index > start and (full or total + cost > self._settings.max_request_bytes):
+                yield slice(start, index)
+                start, total = index, 0
+            total += cost
+        if start < len(sizes):
+            yield slice(start, len(sizes))
+
+
+class ChromaCollection:
+    """One collection of the store."""
+
+    def __init__(self, chroma: Chroma, collection: Any) -> None:  # noqa: ANN401 — as in Chroma
+        self._chroma = chroma
+        self._collection = collection
+        self.name: str = collection.name
+
+    async def get(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        include: Sequence[str] = ("metadatas",),
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> Records:
+        """Read records by id or by filter; ids that are not there are left out."""
+        if ids is not None and not ids:
+            return Records([], [], [], np.empty((0, 0), np.float32))
+        found = await self._chroma.call(
+            self._collection.get,
+            ids=list(ids) if ids is not None else None,
+            where=dict(where) if where else None,
+            include=list(include),
+            limit=limit,
+            offset=offset,
+        )
+        embeddings = found["embeddings"]
+        return Records(
+            ids=found["ids"],
+            documents=found["documents"],
+            metadatas=found["metadatas"],
+            embeddings=None if embeddings is None else np.asarray(embeddings, np.float32),
+        )
+
+    async def query(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        n_results: int,
+        where: Mapping[str, Any] | None = None,
+    ) -> tuple[list[str], NDArray[np.float32]]:
+        """The nearest records of a vector of shape (dimension,): ids and cosine distances."""
+        found = await self._chroma.call(
+            self._collection.query,
+            query_embeddings=[vector],
+            n_results=n_results,
+            where=dict(where) if where else None,
+            include=["distances"],
+        )
+        return found["ids"][0], np.asarray(found["distances"][0], np.float32)
+
+    async def upsert(
+        self,
+        *,
+        ids: Sequence[str],
+        embeddings: NDArray[np.float32],
+        documents: Sequence[str],
+        metadatas: Sequence[Mapping[str, MetadataValue]],
+    ) -> None:
+        """Write records in their order, in as many requests as Chroma's limits ask for.
+
+        Args:
+            ids: n different ids.
+            embeddings: shape (n, dimension).
+            documents: n texts.
+            metadatas: n flat mappings.
+        """
+        sizes = [
+            len(text.encode()) + _metadata_bytes(metadata)
+            for text, metadata in zip(documents, metadatas, strict=True)
+        ]
+        for part in self._chroma.batches(sizes, dimension=embeddings.shape[1]):
+            await self._chroma.call(
+                self._collection.upsert,
+                ids=list(ids[part]),
+                embeddings=embeddings[part],
+                documents=list(documents[part]),
+                metadatas=[dict(metadata) for metadata in metadatas[part]],
+            )
+
+    async def update_metadata(
+        self, ids: Sequence[str], metadatas: Sequence[Mapping[str, MetadataValue | None]]
+    ) -> None:
+        """Merge metadata into records; a None removes its key."""
+        sizes = [_metadata_bytes(metadata) for metadata in metadatas]
+        for part in self._chroma.batches(sizes):
+            await self._chroma.call(
+                self._collection.update,
+                ids=list(ids[part]),
+                metadatas=[dict(metadata) for metadata in metadatas[part]],
+            )
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Delete records; ids that are not there are fine."""
+        for part in self._chroma.batches([len(id_) for id_ in ids]):
+            await self._chroma.call(self._collection.delete, ids=list(ids[part]))
+
+    async def count(self) -> int:
+        """Number of records."""
+        return int(await self._chroma.call(self._collection.count))
+
+
+def open_chroma(settings: ChromaSettings) -> Chroma:
+    """Open the store. Blocking: call it from a composition root.
+
+    Raises:
+        Unavailable: the server does not answer.
+    """
+    options = ClientOptions(anonymized_telemetry=False)
+    client: Any
+    try:
+        if settings.mode == "embedded":
+            client = chromadb.PersistentClient(str(settings.path), settings=options)
+        else:
+            client = chromadb.HttpClient(
+                host=settings.host,
+                port=settings.port,
+                ssl=settings.ssl,
+                headers=_headers(settings.token_file),
+                settings=options,
+            )
+        return Chroma(client, settings)
+    except Exception as error:
+        raise _unreachable(settings) from error
+
+
+def _unreachable(settings: ChromaSettings) -> Unavailable:
+    if settings.mode == "embedded":
+        return Unavailable(f"the vector store in {settings.path} cannot be opened")
+    return Unavailable(
+        f"no Chroma server answers at {settings.host}:{settings.port}; start it or set chroma.host "
+        "and chroma.port",
+        retry_after_ms=RETRY_AFTER_MS,
+    )
+
+
+def _headers(token_file: Path | None) -> dict[str, str]:
+    if token_file is None:
+        return {}
+    return {"Authorization": f"Bearer {token_file.read_text(encoding='utf-8').strip()}"}
+
+
+def _metadata_bytes(metadata: Mapping[str, MetadataValue | None]) -> int:
+    return len(json.dumps(metadata, ensure_ascii=False).encode())
+
+
+def _translate(error: Exception) -> SluiceError:
+    """Chroma's error as ours; the message holds no document text."""
+    match error:
+        case SluiceError():
+            return error
+        case chromadb.errors.NotFoundError():
+            return NotFound("the vector store has no such collection")
+        case chromadb.errors.InvalidDimensionException():
+            return FailedPrecondition("the vector has another dimension than the collection")
+        case (
+            chromadb.errors.InvalidArgumentError()
+            | chromadb.errors.DuplicateIDError()
+            | ValueError()
+            | TypeError()
+        ):
+            return InvalidArgument(f"the vector store refused the request ({type(error).__name__})")
+        case TimeoutError() | httpx.HTTPError() | OSError():
+            message = "the vector store does not answer; check chroma.host and chroma.port"
+        case _:
+            message = f"the vector store failed ({type(error).__name__})"
+    return Unavailable(message, retry_after_ms=RETRY_AFTER_MS)

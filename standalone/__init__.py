@@ -1,0 +1,1 @@
+"""The composition root of ``sluice up``: every service in one process."""
