@@ -1,0 +1,80 @@
+"""The composition root of ``sluice up``: every service in one process, on one port.
+
+Opens the store, the coordinator and the embedder once and hands them to the services. The data
+directory belongs to one process at a time; the coordinator's lock on it refuses a second one.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.chroma import ChromaSettings, open_chroma
+from common.config import Settings
+from common.coordination import CoordinatorSettings, IndexRegistry, open_coordinator
+from common.embedding import EmbeddingSettings, open_embedder
+from common.rpc import ServerSettings, serve
+from indexer.chunking import ChunkingSettings
+from indexer.serve import IndexerSettings, open_indexer
+from query.serve import QuerySettings, open_query
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+class UpSettings(Settings):
+    """Where the one process keeps its data and listens."""
+
+    data_dir: Path = Path("sluice-data")
+    server: ServerSettings = ServerSettings()
+
+
+class UpConfig(Settings):
+    """The sections that ``sluice up`` reads."""
+
+    chunking: ChunkingSettings = ChunkingSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    indexer: IndexerSettings = IndexerSettings()
+    query: QuerySettings = QuerySettings()
+    up: UpSettings = UpSettings()
+
+
+async def run(
+    config: UpConfig, *, stop: asyncio.Event, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until ``stop`` is set; ``on_ready`` gets the address once requests are taken.
+
+    Raises:
+        ConfigurationError: the data directory is in use, the port is taken, the model is missing.
+    """
+    data_dir = config.up.data_dir
+    data_dir.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        coordinator = await open_coordinator(
+            CoordinatorSettings(kind="embedded", path=data_dir / "coordinator.db")
+        )
+        stack.push_async_callback(coordinator.aclose)
+        chroma = open_chroma(ChromaSettings(mode="embedded", path=data_dir / "chroma"))
+        stack.push_async_callback(chroma.aclose)
+        embedder = open_embedder(config.embedding)
+        stack.push_async_callback(embedder.aclose)
+        bindings = [
+            *await open_indexer(
+                stack,
+                indexer=config.indexer,
+                chunking=config.chunking,
+                chroma=chroma,
+                registry=IndexRegistry(coordinator),
+                embedder=embedder,
+            ),
+            *await open_query(
+                stack,
+                query=config.query,
+                chroma=chroma,
+                coordinator=coordinator,
+                embedder=embedder,
+            ),
+        ]
+        await serve(config.up.server, bindings, stop=stop, on_ready=on_ready)
