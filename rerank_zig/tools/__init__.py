@@ -1,0 +1,1 @@
+"""Scripts that write committed sources of the native library; never imported at run time."""

@@ -1,0 +1,263 @@
+"""Every misuse of the C ABI has a status of its own, and the Python door names the parameter."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from common.errors import FailedPrecondition, InvalidArgument
+from rerank_zig import CorpusStatistics, FusionOptions, RerankLibrary, layout
+from rerank_zig.binding import DEFAULT_PATH
+from rerank_zig.layout import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Call:
+    """A correct call of score on two candidates, for a test to spoil in one place."""
+
+    def __init__(self) -> None:
+        self.library = ctypes.CDLL(str(DEFAULT_PATH))
+        layout.declare(self.library)
+        self.offsets = np.array([0, 9, 17], np.uint32)
+        self.similarities = np.array([0.5, 0.25], np.float32)
+        self.frequencies = np.array([1, 2], np.uint64)
+        self.columns = np.full((4, 2), -7, np.float32)
+        self.query = layout.Text(b"red foxes", 9)
+        self.candidates = layout.Candidates(
+            b"red foxeslazy dog", 17, self.offsets.ctypes.data, 3, self.similarities.ctypes.data, 2
+        )
+        self.options = layout.Options(0.5, 1.2, 0.75, 0, 0)
+        self.statistics = layout.Statistics(10, 4.0, self.frequencies.ctypes.data, 2)
+        self.scores = layout.Columns(*(column.ctypes.data for column in self.columns), 2)
+
+    def status(self) -> int:
+        status = self.library.sluice_rerank_score(
+            self.query, self.candidates, self.options, self.statistics, self.scores
+        )
+        if status != Status.OK:
+            assert (self.columns == -7).all(), "a refused call writes nothing"
+        return int(status)
+
+
+def spoil(path: str, value: Any) -> Callable[[Call], None]:
+    owner, field = path.split(".")
+
+    def apply(call: Call) -> None:
+        setattr(getattr(call, owner), field, value)
+
+    return apply
+
+
+def write(array: str, index: int, value: float) -> Callable[[Call], None]:
+    def apply(call: Call) -> None:
+        getattr(call, array)[index] = value
+
+    return apply
+
+
+MISUSES = [
+    (spoil("query.bytes", None), Status.NULL_POINTER),
+    (spoil("query.byte_count", (1 << 20) + 1), Status.QUERY_TOO_LONG),
+    (spoil("query.byte_count", 2**64 - 1), Status.QUERY_TOO_LONG),
+    (spoil("candidates.bytes", None), Status.NULL_POINTER),
+    (spoil("candidates.byte_count", (1 << 31) + 1), Status.TEXT_TOO_LONG),
+    (spoil("candidates.byte_count", 16), Status.OFFSET_OUT_OF_RANGE),
+    (spoil("candidates.offsets", None), Status.NULL_POINTER),
+    (spoil("candidates.offset_count", 0), Status.LENGTH_MISMATCH),
+    (spoil("candidates.offset_count", 2), Status.LENGTH_MISMATCH),
+    (spoil("candidates.offset_count", 2**64 - 1), Status.LENGTH_MISMATCH),
+    (spoil("candidates.similarities", None), Status.NULL_POINTER),
+    (spoil("candidates.similarity_count", 3), Status.LENGTH_MISMATCH),
+    (spoil("candidates.similarity_count", (1 << 20) + 1), Status.TOO_MANY_CANDIDATES),
+    (spoil("candidates.similarity_count", 2**64 - 1), Status.TOO_MANY_CANDIDATES),
+    (write("offsets", 0, 10), Status.OFFSETS_NOT_MONOTONE),
+    (write("offsets", 1, 18), Status.OFFSETS_NOT_MONOTONE),
+    (write("offsets", 2, 18), Status.OFFSET_OUT_OF_RANGE),
+    (write("offsets", 2, 2**32 - 1), Status.OFFSET_OUT_OF_RANGE),
+    (write("similarities", 0, math.nan), Status.SIMILARITY_NOT_FINITE),
+    (write("similarities", 1, math.inf), Status.SIMILARITY_NOT_FINITE),
+    (write("similarities", 1, -math.inf), Status.SIMILARITY_NOT_FINITE),
+    (spoil("options.alpha", -0.01), Status.ALPHA_OUT_OF_RANGE),
+    (spoil("options.alpha", 1.01), Status.ALPHA_OUT_OF_RANGE),
+    (spoil("options.alpha", math.nan), Status.ALPHA_OUT_OF_RANGE),
+    (spoil("options.k1", -1.0), Status.K1_OUT_OF_RANGE),
+    (spoil("options.k1", 1001.0), Status.K1_OUT_OF_RANGE),
+    (spoil("options.k1", math.nan), Status.K1_OUT_OF_RANGE),
+    (spoil("options.b", -0.5), Status.B_OUT_OF_RANGE),
+    (spoil("options.b", 1.5), Status.B_OUT_OF_RANGE),
+    (spoil("options.b", math.nan), Status.B_OUT_OF_RANGE),
+    (spoil("options.normalisation", 2), Status.UNKNOWN_NORMALISATION),
+    (spoil("statistics.document_count", 0), Status.STATISTICS_OUT_OF_RANGE),
+    (spoil("statistics.document_count", 1), Status.STATISTICS_OUT_OF_RANGE),
+    (spoil("statistics.average_length", 0.0), Status.STATISTICS_OUT_OF_RANGE),
+    (spoil("statistics.average_length", math.nan), Status.STATISTICS_OUT_OF_RANGE),
+    (spoil("statistics.average_length", math.inf), Status.STATISTICS_OUT_OF_RANGE),
+    (spoil("statistics.document_frequencies", None), Status.NULL_POINTER),
+    (spoil("statistics.term_count", 1), Status.STATISTICS_LENGTH_MISMATCH),
+    (spoil("statistics.term_count", 3), Status.STATISTICS_LENGTH_MISMATCH),
+    (write("frequencies", 1, 11), Status.STATISTICS_OUT_OF_RANGE),
+    (spoil("scores.fused", None), Status.NULL_POINTER),
+    (spoil("scores.dense", None), Status.NULL_POINTER),
+    (spoil("scores.lexical_raw", None), Status.NULL_POINTER),
+    (spoil("scores.lexical", None), Status.NULL_POINTER),
+    (spoil("scores.capacity", 1), Status.BUFFER_TOO_SMALL),
+]
+
+
+def test_the_unspoilt_call_succeeds() -> None:
+    call = Call()
+    assert call.status() == Status.OK
+    assert call.columns[:, 0].tolist() == pytest.approx([1, 1, call.columns[2, 0], 1])
+    assert call.columns[2, 0] > 0
+    assert call.columns[:, 1].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("misuse", "status"), MISUSES)
+def test_each_misuse_has_its_status(misuse: Callable[[Call], None], status: Status) -> None:
+    call = Call()
+    misuse(call)
+    assert call.status() == status
+
+
+def test_null_structs() -> None:
+    call = Call()
+    arguments = [call.query, call.candidates, call.options, call.statistics, call.scores]
+    for index in (0, 1, 2, 4):
+        spoilt: list[Any] = list(arguments)
+        spoilt[index] = None
+        assert call.library.sluice_rerank_score(*spoilt) == Status.NULL_POINTER
+    library, terms, spans = call.library, layout.PackedTerms(), layout.Spans()
+    assert library.sluice_rerank_analyze(None, terms) == Status.NULL_POINTER
+    assert library.sluice_rerank_analyze(call.query, None) == Status.NULL_POINTER
+    assert library.sluice_rerank_highlight(None, call.query, spans) == Status.NULL_POINTER
+    assert library.sluice_rerank_highlight(call.query, None, spans) == Status.NULL_POINTER
+    assert library.sluice_rerank_highlight(call.query, call.query, None) == Status.NULL_POINTER
+
+
+def test_nothing_with_null_pointers_is_fine() -> None:
+    call = Call()
+    nothing = layout.Candidates(None, 0, call.offsets.ctypes.data, 1, None, 0)
+    arguments = (layout.Text(None, 0), nothing, call.options, None, layout.Columns())
+    assert call.library.sluice_rerank_score(*arguments) == Status.OK
+
+
+def test_small_buffers_are_told_what_they_need() -> None:
+    call = Call()
+    terms = layout.PackedTerms()
+    assert call.library.sluice_rerank_analyze(call.query, terms) == Status.BUFFER_TOO_SMALL
+    assert (terms.byte_count, terms.term_count) == (len("redfox"), 2)
+    terms.byte_capacity, terms.offset_capacity = 6, 3
+    assert call.library.sluice_rerank_analyze(call.query, terms) == Status.NULL_POINTER
+
+    spans = layout.Spans()
+    text = layout.Text(b"red red fox", 11)
+    status = call.library.sluice_rerank_highlight(call.query, text, spans)
+    assert (status, spans.count) == (Status.BUFFER_TOO_SMALL, 3)
+    spans.capacity = 1
+    status = call.library.sluice_rerank_highlight(call.query, text, spans)
+    assert status == Status.NULL_POINTER
+    room = np.full((2, 2), 99, np.uint32)
+    spans.spans, spans.capacity = room.ctypes.data, 1
+    status = call.library.sluice_rerank_highlight(call.query, text, spans)
+    assert (status, spans.count) == (Status.BUFFER_TOO_SMALL, 3)
+    assert room.tolist() == [[0, 3], [99, 99]], "never past the capacity"
+
+
+def test_misaligned_arrays_are_read_all_the_same() -> None:
+    call = Call()
+    shifted = np.zeros(9, np.uint8)
+    shifted[1:] = call.similarities.view(np.uint8)
+    call.candidates.similarities = shifted.ctypes.data + 1
+    assert call.status() == Status.OK
+    assert call.columns[1].tolist() == [1, 0]
+
+
+def test_every_status_has_a_message_of_its_own() -> None:
+    library = Call().library
+    messages = [library.sluice_rerank_status_message(status) for status in Status]
+    assert len(set(messages)) == len(Status)
+    for unknown in (len(Status), 2**32 - 1):
+        assert library.sluice_rerank_status_message(unknown) == b"unknown status"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (FusionOptions(alpha=2), "options.alpha"),
+        (FusionOptions(k1=-1), "options.k1"),
+        (FusionOptions(b=math.nan), "options.b"),
+    ],
+)
+def test_python_names_the_option(
+    library: RerankLibrary, options: FusionOptions, field: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        library.score("fox", ["fox"], np.ones(1, np.float32), options)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "similarities",
+    [
+        np.ones(1, np.float32),
+        np.ones((2, 1), np.float32),
+        np.array([1, math.nan], np.float32),
+        np.array([1, 1e300], np.float64),
+    ],
+)
+def test_python_names_the_similarities(
+    library: RerankLibrary, similarities: np.ndarray[Any, Any]
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        library.score("fox", ["fox", "dog"], similarities)
+    assert caught.value.field == "similarities"
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        CorpusStatistics(0, 1.0, {}),
+        CorpusStatistics(-1, 1.0, {}),
+        CorpusStatistics(2**64, 1.0, {}),
+        CorpusStatistics(5, math.nan, {}),
+        CorpusStatistics(5, 1.0, {"fox": 6}),
+        CorpusStatistics(5, 1.0, {"fox": -1}),
+    ],
+)
+def test_python_names_the_statistics(library: RerankLibrary, statistics: CorpusStatistics) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        library.score("fox", ["fox"], np.ones(1, np.float32), statistics=statistics)
+    assert caught.value.field == "statistics"
+
+
+def test_python_names_the_long_query(library: RerankLibrary) -> None:
+    longest = "x" * layout.MAX_QUERY_BYTES
+    assert library.highlight(longest, "fox") == []
+    with pytest.raises(InvalidArgument) as caught:
+        library.highlight(longest + "x", "fox")
+    assert caught.value.field == "query"
+
+
+def test_a_missing_library_says_how_to_build_it(tmp_path: Path) -> None:
+    with pytest.raises(FailedPrecondition, match="ziglang build"):
+        RerankLibrary.load(tmp_path / "absent.so")
+
+
+def test_a_broken_library_says_how_to_build_it(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"\x7fELF not really")
+    with pytest.raises(FailedPrecondition, match="ziglang build"):
+        RerankLibrary.load(broken)
+
+
+def test_another_abi_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "ABI_VERSION", 2)
+    with pytest.raises(FailedPrecondition, match="ABI version 1, this binding needs 2"):
+        RerankLibrary.load()
