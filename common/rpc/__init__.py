@@ -1,0 +1,22 @@
+"""How Sluice speaks gRPC: servers, channels, deadlines and errors on the wire.
+
+Servicers raise ``SluiceError`` and know nothing of statuses, traces or malformed messages; clients
+get ``SluiceError`` back from ``translate_rpc_error``.
+"""
+
+from common.rpc.channel import ChannelSettings, open_channel
+from common.rpc.deadline import Deadline
+from common.rpc.server import GrpcServer, ServerSettings, ServiceBinding, serve, stop_on_signals
+from common.rpc.status import translate_rpc_error
+
+__all__ = [
+    "ChannelSettings",
+    "Deadline",
+    "GrpcServer",
+    "ServerSettings",
+    "ServiceBinding",
+    "open_channel",
+    "serve",
+    "stop_on_signals",
+    "translate_rpc_error",
+]
