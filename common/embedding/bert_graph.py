@@ -47,7 +47,7 @@ class _Graph:
     constants: list[Any] = field(default_factory=list)
 
     def constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
     def op(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:  # noqa: ANN401 - ONNX attributes are of any type

@@ -68,7 +68,8 @@ class HashingEmbedder:
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:
         """Embed one query: shape (dimension,)."""
-        return (await self.embed_documents([text]))[0]
+        vector: NDArray[np.float32] = (await self.embed_documents([text]))[0]
+        return vector
 
     async def aclose(self) -> None:
         """Nothing is held."""

@@ -66,7 +66,8 @@ def read_manifest(folder: Path) -> ModelManifest | None:
         return None
     except (OSError, ValidationError) as error:
         raise ConfigurationError(
-            f"{folder / MANIFEST} cannot be read; run `sluice models fetch --force` or convert again"
+            f"{folder / MANIFEST} cannot be read; "
+            "run `sluice models fetch --force` or convert again"
         ) from error
     if all((folder / name).is_file() for name in manifest.files):
         return manifest

@@ -96,7 +96,7 @@ def convert_model(source: Path, models_dir: Path, *, name: str | None = None) ->
     """
     model = hugging_face.read_source(source)
     name = source.resolve().name if name is None else name
-    if name.startswith(".") or Path(name).name != name:
+    if not name or name.startswith(".") or Path(name).name != name:
         raise ConfigurationError(f"model name {name!r} must be a plain folder name")
     target = models_dir / name
     if _is_complete(target, model.digest()):
@@ -162,15 +162,24 @@ def _install(source: hugging_face.SourceModel, target: Path) -> Path:
             staged = Path(name) / target.name
             staged.mkdir()
             _convert(source, staged)
-            if target.exists():
-                target.rename(Path(name) / "replaced")
-            staged.rename(target)
+            _publish(staged, target, aside=Path(name) / "replaced")
     except OSError as error:
         raise ConfigurationError(
             f"embedding.models_dir: {target.parent} cannot be written ({error.strerror}); "
             "convert where it can, with `sluice models convert`, and bring the folder here"
         ) from error
     return target
+
+
+def _publish(staged: Path, target: Path, *, aside: Path) -> None:
+    """Rename a folder into place; what stood there, whoever wrote it, moves aside."""
+    try:
+        staged.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+        target.rename(aside)
+        staged.rename(target)
 
 
 def _convert(source: hugging_face.SourceModel, folder: Path) -> None:
@@ -204,7 +213,7 @@ def _convert(source: hugging_face.SourceModel, folder: Path) -> None:
     if (source.folder / CONFIG).is_file():
         shutil.copyfile(source.folder / CONFIG, folder / CONFIG)
     manifest = ModelManifest(
-        model=source.folder.resolve().name,
+        model=folder.name,
         source_digest=source.digest(),
         converter_version=CONVERTER_VERSION,
         dimension=_dimension(exact),

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 def default_models_dir() -> Path:
-    """Return `<sys.prefix>/share/sluice/models`: part of a venv, and of an image's read-only root."""
+    """Return `<sys.prefix>/share/sluice/models`: part of a venv, of an image."""
     return Path(sys.prefix) / "share" / "sluice" / "models"
 
 
