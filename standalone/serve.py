@@ -6,6 +6,7 @@ directory belongs to one process at a time; the coordinator's lock on it refuses
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,14 @@ from common.config import Settings
 from common.coordination import CoordinatorSettings, IndexRegistry, open_coordinator
 from common.embedding import EmbeddingSettings, open_embedder
 from common.rpc import ServerSettings, serve
+from common.telemetry import TelemetrySettings
 from indexer.chunking import ChunkingSettings
-from indexer.serve import IndexerSettings, open_indexer
-from query.serve import QuerySettings, open_query
+from indexer.serve import open_indexer
+from indexer.settings import IndexerSettings
+from query.serve import open_query
+from query.settings import QuerySettings
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 
@@ -38,6 +41,7 @@ class UpConfig(Settings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     indexer: IndexerSettings = IndexerSettings()
     query: QuerySettings = QuerySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     up: UpSettings = UpSettings()
 
 
@@ -52,13 +56,16 @@ async def run(
     data_dir = config.up.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        coordinator = await open_coordinator(
-            CoordinatorSettings(kind="embedded", path=data_dir / "coordinator.db")
+        coordinator = await asyncio.to_thread(
+            open_coordinator,
+            CoordinatorSettings(kind="embedded", path=data_dir / "coordinator.db"),
         )
         stack.push_async_callback(coordinator.aclose)
-        chroma = open_chroma(ChromaSettings(mode="embedded", path=data_dir / "chroma"))
+        chroma = await asyncio.to_thread(
+            open_chroma, ChromaSettings(mode="embedded", path=data_dir / "chroma")
+        )
         stack.push_async_callback(chroma.aclose)
-        embedder = open_embedder(config.embedding)
+        embedder = await asyncio.to_thread(open_embedder, config.embedding)
         stack.push_async_callback(embedder.aclose)
         bindings = [
             *await open_indexer(
