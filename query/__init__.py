@@ -1,0 +1,1 @@
+"""Answers queries: route, embed, retrieve, rerank, assemble."""

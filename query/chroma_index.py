@@ -1,0 +1,82 @@
+"""Index versions in Chroma: candidates by vector and chunks by id, the one place that names it.
+
+Reads only. A version's collection never changes its name and no name is used twice, so its handle
+is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from query.candidates import Candidates
+from query.where import to_where
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from common.chroma import Chroma, ChromaCollection
+    from common.coordination import Pointer
+    from common.records import MetadataValue
+    from query.filter import Expression
+
+MAX_HANDLES: Final = 256
+
+
+class ChromaIndex:
+    """A CandidateSource and a ChunkSource over one Chroma store."""
+
+    def __init__(self, chroma: Chroma) -> None:
+        self._chroma = chroma
+        self._handles: OrderedDict[str, ChromaCollection] = OrderedDict()
+
+    async def candidates(
+        self,
+        pointer: Pointer,
+        vector: NDArray[np.float32],
+        count: int,
+        matching: Expression | None,
+    ) -> Candidates:
+        """Ask for ids and cosine distances; a similarity is 1 minus its distance."""
+        where = to_where(matching) if matching is not None else None
+        collection = await self._collection(pointer)
+        ids, distances = await collection.query(vector, n_results=count, where=where)
+        return Candidates(
+            ids=ids,
+            similarities=np.clip(np.float32(1) - distances, -1, 1),
+            store_filter=json.dumps(where, ensure_ascii=False) if where else "",
+        )
+
+    async def texts(self, pointer: Pointer, ids: Sequence[str]) -> dict[str, bytes]:
+        """Read documents by id."""
+        collection = await self._collection(pointer)
+        records = await collection.get(ids=ids, include=("documents",))
+        return {
+            chunk_id: text.encode()
+            for chunk_id, text in zip(records.ids, records.documents or (), strict=True)
+        }
+
+    async def stored(
+        self, pointer: Pointer, ids: Sequence[str]
+    ) -> dict[str, Mapping[str, MetadataValue]]:
+        """Read metadata by id, all in one call."""
+        collection = await self._collection(pointer)
+        records = await collection.get(ids=ids, include=("metadatas",))
+        return dict(zip(records.ids, records.metadatas or (), strict=True))
+
+    async def _collection(self, pointer: Pointer) -> ChromaCollection:
+        name = pointer.store_collection
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = await self._chroma.collection(name)
+            self._handles[name] = handle
+            if len(self._handles) > MAX_HANDLES:
+                self._handles.popitem(last=False)
+        else:
+            self._handles.move_to_end(name)
+        return handle

@@ -1,0 +1,100 @@
+"""Texts of chunks: an id means the same text for ever, so texts are kept once read.
+
+Only texts are cached. Whether a chunk still belongs to the index, and what its metadata say now,
+is always read from the store.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from common.coordination import Pointer
+    from common.records import MetadataValue
+
+# What an entry costs beyond its text: the id, two objects' headers and the table's slots.
+ENTRY_BYTES: Final = 320
+
+
+class ChunkSource(Protocol):
+    """Reads chunks of an index version by id; ids that are not there are left out.
+
+    Raises NotFound when the version is no longer there and Unavailable when the store does not
+    answer.
+    """
+
+    async def texts(self, pointer: Pointer, ids: Sequence[str]) -> dict[str, bytes]:
+        """The chunks' texts in UTF-8."""
+        ...
+
+    async def stored(
+        self, pointer: Pointer, ids: Sequence[str]
+    ) -> dict[str, Mapping[str, MetadataValue]]:
+        """The chunks' metadata as of one moment, in the layout of `common.records`."""
+        ...
+
+
+class ChunkCache:
+    """Texts by chunk id, the least recently used going first.
+
+    Args:
+        max_bytes: bound of all entries together, ``ENTRY_BYTES`` for each included.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._texts: OrderedDict[str, bytes] = OrderedDict()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def get(self, chunk_id: str) -> bytes | None:
+        """The text, which becomes the most recently used; None if it is not here."""
+        text = self._texts.get(chunk_id)
+        if text is not None:
+            self._texts.move_to_end(chunk_id)
+        return text
+
+    def put(self, chunk_id: str, text: bytes) -> None:
+        """Keep a text; one greater than the whole bound is not kept."""
+        cost = len(text) + ENTRY_BYTES
+        if chunk_id in self._texts or cost > self._max_bytes:
+            return
+        self._texts[chunk_id] = text
+        self.bytes += cost
+        while self.bytes > self._max_bytes:
+            _, oldest = self._texts.popitem(last=False)
+            self.bytes -= len(oldest) + ENTRY_BYTES
+
+
+class ChunkReader:
+    """Reads texts through a cache."""
+
+    def __init__(self, source: ChunkSource, cache: ChunkCache) -> None:
+        self._source = source
+        self._cache = cache
+
+    async def read(self, pointer: Pointer, ids: Sequence[str]) -> dict[str, bytes]:
+        """Texts in UTF-8 by id; ids neither kept nor in the store are left out.
+
+        Raises:
+            NotFound: the version is no longer there.
+            Unavailable: the store does not answer.
+        """
+        found: dict[str, bytes] = {}
+        missing: list[str] = []
+        for chunk_id in ids:
+            text = self._cache.get(chunk_id)
+            if text is None:
+                missing.append(chunk_id)
+            else:
+                found[chunk_id] = text
+        if missing:
+            for chunk_id, text in (await self._source.texts(pointer, missing)).items():
+                self._cache.put(chunk_id, text)
+                found[chunk_id] = text
+        return found

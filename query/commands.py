@@ -1,0 +1,47 @@
+"""``sluice serve query``. Imports what it starts only when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 — typer evaluates the annotations
+from typing import Annotated
+
+import typer
+
+
+def serve_command(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file of settings.", dir_okay=False)
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option("--listen", help="HOST:PORT; port 0 takes a free one.")
+    ] = None,
+) -> None:
+    """Serve queries until SIGTERM."""
+    import asyncio  # noqa: PLC0415 — a command that is not called costs nothing
+    import os  # noqa: PLC0415 — as above
+
+    from common.config import load  # noqa: PLC0415 — as above
+    from common.errors import ConfigurationError, SluiceError  # noqa: PLC0415 — as above
+    from common.rpc import stop_on_signals  # noqa: PLC0415 — as above
+    from query.serve import QueryConfig, run  # noqa: PLC0415 — as above
+
+    async def serve() -> None:
+        settings = load(
+            QueryConfig,
+            file=config,
+            environ=os.environ,
+            overrides={"query": {"server": {"listen": listen}}},
+        )
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        await run(
+            settings,
+            stop=stop,
+            on_ready=lambda address: typer.echo(f"answering queries on {address}", err=True),
+        )
+
+    try:
+        asyncio.run(serve())
+    except SluiceError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from None

@@ -1,0 +1,144 @@
+"""Composition root of the query server: the only place that makes and connects its parts.
+
+Everything opened goes on one exit stack, so it closes in the reverse order, also when a later part
+does not open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from common.chroma import ChromaSettings, open_chroma
+from common.config import Settings
+from common.coordination import CoordinatorSettings, IndexRegistry, Routes, open_coordinator
+from common.embedding import EmbeddingSettings, open_embedder
+from common.rpc import GrpcServer, ServiceBinding
+from common.telemetry import Telemetry, TelemetrySettings
+from query.admission import Admission
+from query.chroma_index import ChromaIndex
+from query.chunks import ChunkCache, ChunkReader
+from query.ranking import ZigReranker
+from query.routing import Router
+from query.search import Searcher
+from query.service import SERVICE, QueryService
+from query.settings import QuerySettings
+from rerank_zig import FusionOptions, Normalisation, RerankLibrary
+from sluice.query.v1 import query_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+    from common.chroma import Chroma
+    from common.coordination import Coordinator
+    from common.embedding import Embedder
+    from query.settings import RerankSettings
+
+
+class QueryConfig(Settings):
+    """The sections that the query server reads."""
+
+    coordinator: CoordinatorSettings = CoordinatorSettings()
+    chroma: ChromaSettings = ChromaSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    query: QuerySettings = QuerySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+
+async def open_query(
+    stack: AsyncExitStack,
+    *,
+    query: QuerySettings,
+    chroma: Chroma,
+    coordinator: Coordinator,
+    embedder: Embedder,
+) -> list[ServiceBinding]:
+    """Make QueryService out of what is open already; what it opens itself goes on the stack.
+
+    Raises:
+        FailedPrecondition: the native reranker is not built.
+        CoordinatorUnavailable: the coordinator does not answer.
+    """
+    reranker = ZigReranker(
+        await asyncio.to_thread(RerankLibrary.load), threads=query.rerank.threads
+    )
+    stack.push_async_callback(reranker.aclose)
+    routes = await Routes.open(coordinator)
+    stack.push_async_callback(routes.aclose)
+    index = ChromaIndex(chroma)
+    searcher = Searcher(
+        router=Router(routes, IndexRegistry(coordinator), embedder.spec),
+        embedder=embedder,
+        candidates=index,
+        chunks=index,
+        reader=ChunkReader(index, ChunkCache(query.chunk_cache_bytes)),
+        reranker=reranker,
+        admission=Admission(running=query.max_searches, waiting=query.max_waiting),
+        rerank_reserve_s=query.rerank_reserve_ms / 1_000,
+    )
+    service = QueryService(
+        searcher,
+        defaults=_options(query.rerank),
+        deadline_s=query.deadline_s,
+        max_stream_searches=query.max_stream_searches,
+    )
+
+    def register(server: grpc.aio.Server) -> None:
+        query_pb2_grpc.add_QueryServiceServicer_to_server(service, server)
+
+    return [ServiceBinding(SERVICE, register)]
+
+
+async def run(
+    config: QueryConfig,
+    *,
+    stop: asyncio.Event,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until ``stop`` is set, then drain.
+
+    Args:
+        config: every section.
+        stop: set it to end.
+        on_ready: gets the bound address once requests are answered.
+
+    Raises:
+        ConfigurationError: a setting cannot work.
+        Unavailable: the vector store or the coordinator does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        telemetry = Telemetry.open("sluice-query", config.telemetry, os.environ)
+        stack.push_async_callback(telemetry.aclose)
+        chroma = await asyncio.to_thread(open_chroma, config.chroma)
+        stack.push_async_callback(chroma.aclose)
+        coordinator = await asyncio.to_thread(open_coordinator, config.coordinator)
+        stack.push_async_callback(coordinator.aclose)
+        embedder = await asyncio.to_thread(open_embedder, config.embedding)
+        stack.push_async_callback(embedder.aclose)
+        bindings = await open_query(
+            stack, query=config.query, chroma=chroma, coordinator=coordinator, embedder=embedder
+        )
+        server = await stack.enter_async_context(GrpcServer.open(config.query.server, bindings))
+        await stack.enter_async_context(
+            IndexRegistry(coordinator).register(
+                "query",
+                config.query.advertise or server.address,
+                ttl_s=config.query.instance_ttl_s,
+            )
+        )
+        if on_ready is not None:
+            on_ready(server.address)
+        await stop.wait()
+
+
+def _options(settings: RerankSettings) -> FusionOptions:
+    return FusionOptions(
+        alpha=settings.alpha,
+        k1=settings.k1,
+        b=settings.b,
+        normalisation=Normalisation[settings.normalisation.upper()],
+    )

@@ -1,0 +1,76 @@
+"""A real store, a real coordinator, the native reranker; words are embedded by hashing."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from common.chroma import ChromaSettings, open_chroma
+from common.coordination import CoordinatorSettings, IndexRegistry, Routes, open_coordinator
+from common.embedding import EmbeddingSettings, open_embedder
+from query.admission import Admission
+from query.chroma_index import ChromaIndex
+from query.chunks import ChunkCache, ChunkReader
+from query.ranking import ZigReranker
+from query.routing import Router
+from query.search import Searcher
+from rerank_zig import RerankLibrary
+from tests.integration.query.written_index import WrittenIndex
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from common.chroma import Chroma
+    from common.coordination import Coordinator
+
+
+@pytest.fixture
+async def chroma(tmp_path: Path) -> AsyncIterator[Chroma]:
+    store = open_chroma(ChromaSettings(mode="embedded", path=tmp_path / "chroma"))
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
+    opened = open_coordinator(CoordinatorSettings(kind="embedded", path=tmp_path / "coordinator"))
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def index(chroma: Chroma, coordinator: Coordinator) -> WrittenIndex:
+    embedder = open_embedder(EmbeddingSettings(kind="hashing"))
+    return WrittenIndex(chroma, IndexRegistry(coordinator), embedder)
+
+
+@pytest.fixture
+async def open_searcher(
+    index: WrittenIndex, coordinator: Coordinator
+) -> AsyncIterator[Callable[..., Any]]:
+    """Opens searchers over the index; a test may put its own part in the place of one."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(**parts: Any) -> Searcher:
+            routes = await Routes.open(coordinator)
+            stack.push_async_callback(routes.aclose)
+            reranker = ZigReranker(RerankLibrary.load(), threads=1)
+            stack.push_async_callback(reranker.aclose)
+            source = parts.pop("source", ChromaIndex(index.chroma))
+            embedder = parts.pop("embedder", index.embedder)
+            standard: dict[str, Any] = {
+                "router": Router(routes, index.registry, embedder.spec),
+                "embedder": embedder,
+                "candidates": source,
+                "chunks": source,
+                "reader": ChunkReader(source, ChunkCache(2**20)),
+                "reranker": reranker,
+                "admission": Admission(running=4, waiting=4),
+                "rerank_reserve_s": 0.0,
+            }
+            return Searcher(**(standard | parts))
+
+        yield opened

@@ -1,0 +1,88 @@
+"""The query server as a process: it starts from its settings, answers, and stops when told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typer.testing import CliRunner
+
+from common.rpc import open_channel
+from query.commands import serve_command
+from query.service import SERVICE
+from sluice.query.v1 import query_pb2, query_pb2_grpc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = "import typer; from query.commands import serve_command; typer.run(serve_command)"
+READY = b"answering queries on "
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "sluice.yaml"
+    file.write_text(
+        f"""
+coordinator: {{kind: embedded, path: {tmp_path}/coordinator}}
+chroma: {{mode: embedded, path: {tmp_path}/chroma}}
+embedding: {{kind: hashing}}
+query: {{server: {{listen: "127.0.0.1:1"}}}}
+indexer: {{max_streams: 3}}
+"""
+    )
+    return file
+
+
+async def test_it_answers_until_sigterm(config: Path):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", COMMAND, "--config", str(config), "--listen", "127.0.0.1:0"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(30):
+            while not (line := await process.stderr.readline()).startswith(READY):
+                assert line, "the server ended before it was ready"
+        async with open_channel(line.removeprefix(READY).decode().strip()) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            query = query_pb2_grpc.QueryServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await query.Search(query_pb2.SearchRequest(collection="docs", text="x"), timeout=10)
+            assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            _, rest = await process.communicate()
+        assert process.returncode == 0, rest
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.parametrize(
+    ("setting", "exit_code", "message"),
+    [
+        ("query: {top: 3}", 2, "query.top: no such key"),
+        ("query: {deadline_s: 0}", 2, "query.deadline_s: Input should be greater than 0"),
+        ("chroma: {mode: server, port: 1}", 1, "no Chroma server answers at 127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_work_is_said_at_the_start(
+    tmp_path: Path, setting: str, exit_code: int, message: str
+):
+    file = tmp_path / "sluice.yaml"
+    file.write_text(setting)
+    app = typer.Typer()
+    app.command()(serve_command)
+    result = CliRunner().invoke(app, ["--config", str(file)])
+    assert result.exit_code == exit_code, result.output
+    assert message in result.output
