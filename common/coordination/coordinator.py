@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from common.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
 MAX_OPERATIONS = 128
 """Most conditions, and most operations, of one transaction (etcd's own default)."""
@@ -130,7 +130,7 @@ class Watch(Protocol):
     def connected(self) -> bool:
         """False from the loss of the connection until the watch stands again."""
 
-    def __aiter__(self) -> AsyncGenerator[Change, None]: ...
+    def __aiter__(self) -> AsyncIterator[Change]: ...
 
 
 class Coordinator(Protocol):

@@ -6,9 +6,8 @@ etcd may have carried out, and never puts the password into an error or a log.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
 from aetcd import rpc
@@ -22,11 +21,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
+Message: TypeAlias = Any
+"""A message or stream of etcd's protocol; aetcd ships no types."""
 
 _OPTIONS = (
     # etcd closes connections that ping more often than every 5 s
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # the bound that gRPC goes by for an answer to a ping; a minute unless it is set
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    # without this an idle watch is pinged only once a minute
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -56,7 +61,7 @@ class Credentials:
 
 
 class Unreachable(Exception):
-    """The endpoint refused the connection; nothing was sent."""
+    """The endpoint takes no connection; nothing was sent."""
 
 
 class EtcdLink:
@@ -134,11 +139,11 @@ def translate(error: Exception, endpoint: str, *, outcome_unknown: bool = False)
             return SluiceError(f"etcd at {endpoint} answered {code.name}: {details}")
         cause = f"{code.name}: {details}"
     else:
-        cause = "connection refused" if isinstance(error, Unreachable) else "no answer in time"
+        cause = "no connection" if isinstance(error, Unreachable) else "no answer in time"
     advice = (
         "whether the change was made is unknown: read before repeating it"
         if outcome_unknown
-        else "check that etcd runs and coordinator.endpoints names it, then repeat"
+        else "check that etcd runs, that coordinator.endpoints and the TLS files fit, then repeat"
     )
     return CoordinatorUnavailable(
         f"etcd at {endpoint} does not answer ({cause}); {advice}", retry_after_ms=RETRY_AFTER_MS
@@ -148,11 +153,6 @@ def translate(error: Exception, endpoint: str, *, outcome_unknown: bool = False)
 def is_gone(error: Exception) -> bool:
     """Whether another endpoint may do better."""
     return not isinstance(error, grpc.aio.AioRpcError) or error.code() in _GONE
-
-
-def is_lease_lost(error: SluiceError) -> bool:
-    """Whether the exchange failed because its lease has ended."""
-    return isinstance(error, NotFound)
 
 
 def _token_expired(error: grpc.aio.AioRpcError) -> bool:

@@ -1,0 +1,116 @@
+"""Where each collection's queries go: every active pointer, followed by watch.
+
+Reading is a dictionary look-up and never waits for the coordinator. While it cannot be reached the
+last pointers known are served, and ``stale`` says so; a pointer is dropped only where the
+coordinator says that it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from common.coordination import codec, keys
+from common.errors import DeadlineExceeded, NotFound
+from common.identity import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from common.coordination.coordinator import Coordinator, Snapshot, Watch
+    from common.coordination.records import Pointer
+
+_log = logging.getLogger(__name__)
+
+
+class Routes:
+    """The active pointer of every collection; open with `Routes.open`."""
+
+    def __init__(self, snapshot: Snapshot, watch: Watch) -> None:
+        self._pointers: dict[tuple[str, str], Pointer] = {}
+        self._moved = asyncio.Condition()
+        self._watch = watch
+        for entry in snapshot.entries:
+            self._apply(entry.key, entry.value)
+        self._following = asyncio.create_task(self._follow(), name="routes")
+
+    @classmethod
+    async def open(cls, coordinator: Coordinator) -> Routes:
+        """Read every pointer and follow them from there.
+
+        Raises:
+            CoordinatorUnavailable: the coordinator does not answer now.
+        """
+        snapshot = await coordinator.list(keys.COLLECTIONS)
+        watch = coordinator.watch(
+            keys.COLLECTIONS,
+            after_revision=snapshot.revision,
+            known=[entry.key for entry in snapshot.entries],
+        )
+        return cls(snapshot, watch)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the coordinator cannot be reached, so that pointers may have moved unseen."""
+        return self._following.done() or not self._watch.connected
+
+    def active(self, tenant: str, collection: str) -> Pointer:
+        """The pointer to the collection's active version; NotFound if none is known."""
+        pointer = self._pointers.get((tenant or DEFAULT_TENANT, collection))
+        if pointer is None:
+            doubt = "; the coordinator cannot be reached, a new one may be unknown here"
+            raise NotFound(
+                f"collection {collection} of tenant {tenant or DEFAULT_TENANT} has no active "
+                "version; list the collections, or create it and activate a version"
+                f"{doubt if self.stale else ''}"
+            )
+        return pointer
+
+    async def wait_for(
+        self, tenant: str, collection: str, generation: int, timeout_s: float
+    ) -> Pointer:
+        """Wait until the pointer is of this generation or a later one.
+
+        Raises:
+            DeadlineExceeded: it was not within ``timeout_s`` seconds.
+        """
+        key = (tenant or DEFAULT_TENANT, collection)
+
+        def arrived() -> bool:
+            pointer = self._pointers.get(key)
+            return pointer is not None and pointer.generation >= generation
+
+        try:
+            async with asyncio.timeout(timeout_s), self._moved:
+                await self._moved.wait_for(arrived)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"collection {collection} did not reach generation {generation} within "
+                f"{timeout_s:g} s; repeat, or ask without a consistency token"
+            ) from None
+        return self._pointers[key]
+
+    async def aclose(self) -> None:
+        """Stop following."""
+        self._following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._following
+
+    async def _follow(self) -> None:
+        async for change in self._watch:
+            async with self._moved:
+                self._apply(change.key, change.value)
+                self._moved.notify_all()
+
+    def _apply(self, key: str, value: bytes | None) -> None:
+        parts = keys.parse_collection_key(key)
+        if parts is None or parts.version is not None:
+            return
+        route = (parts.tenant, parts.collection)
+        if value is None:
+            self._pointers.pop(route, None)
+            return
+        try:
+            self._pointers[route] = codec.decode_pointer(key, value, *route)
+        except codec.UnreadableRecord:
+            _log.exception("pointer not readable, keeping the last one", extra={"key": key})

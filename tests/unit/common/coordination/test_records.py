@@ -1,0 +1,127 @@
+"""What is stored of records, and how keys are laid out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from common.coordination import (
+    ChunkingSpec,
+    Entry,
+    Instance,
+    Pointer,
+    VersionRecord,
+    VersionState,
+    codec,
+    keys,
+)
+from common.embedding import EmbedderSpec
+from common.errors import InvalidArgument
+from sluice.collections.v1 import collections_pb2
+
+EMBEDDER = EmbedderSpec(
+    model="minilm", digest="cd" * 32, dimension=384, pooling="mean", max_tokens=256, variant="fp32"
+)
+AT = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
+RECORD = VersionRecord(
+    tenant="acme",
+    collection="docs",
+    number=7,
+    state=VersionState.BUILDING,
+    embedder=EMBEDDER,
+    chunking=ChunkingSpec("sentence", 256, 32),
+    documents=None,
+    chunks=None,
+    created_at=AT,
+    activated_at=None,
+)
+POINTER = Pointer(
+    tenant="acme",
+    collection="docs",
+    version=7,
+    generation=3,
+    embedder=EMBEDDER,
+    activated_at=AT,
+    previous_version=5,
+)
+
+
+@pytest.mark.parametrize("state", list(VersionState))
+def test_a_version_survives_storage(state: VersionState) -> None:
+    for record in (
+        replace(RECORD, state=state),
+        replace(RECORD, state=state, documents=0, chunks=0),
+        replace(RECORD, state=state, documents=2**40, chunks=3, activated_at=AT),
+    ):
+        entry = Entry("k", codec.encode_version(record), 1, 9)
+        decoded = codec.decode_version(entry, "acme", "docs")
+        assert decoded == record
+        assert decoded.mod_revision == 9
+
+
+def test_a_stored_version_is_json_of_the_contract() -> None:
+    stored = json.loads(codec.encode_version(replace(RECORD, documents=1, chunks=2)))
+    assert stored["state"] == "VERSION_STATE_BUILDING"
+    assert stored["store_collection"] == "acme.docs.v000007"
+    assert stored["embedder"]["max_tokens"] == 256
+    assert set(stored) <= {field.name for field in collections_pb2.IndexVersion.DESCRIPTOR.fields}
+
+
+def test_a_pointer_and_an_instance_survive_storage() -> None:
+    assert codec.decode_pointer("k", codec.encode_pointer(POINTER), "acme", "docs") == POINTER
+    instance = Instance("1f", "query", "host:50052", AT)
+    entry = Entry("k", codec.encode_instance(instance), 1, 1)
+    assert codec.decode_instance(entry) == instance
+
+
+def test_fields_of_a_newer_sluice_are_ignored() -> None:
+    stored = json.loads(codec.encode_pointer(POINTER)) | {"weather": "fine"}
+    assert codec.decode_pointer("k", json.dumps(stored).encode(), "acme", "docs") == POINTER
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"\xff", b"[]", b"{}", b'{"generation": "many"}'])
+def test_an_unreadable_value_names_its_key(value: bytes) -> None:
+    with pytest.raises(codec.UnreadableRecord, match="the/key"):
+        codec.decode_pointer("the/key", value, "acme", "docs")
+
+
+@pytest.mark.parametrize("value", [b"{}", b'{"state": 99}'])
+def test_a_version_without_a_known_state_is_unreadable(value: bytes) -> None:
+    with pytest.raises(codec.UnreadableRecord, match="the/key"):
+        codec.decode_version(Entry("the/key", value, 1, 1), "acme", "docs")
+
+
+def test_the_sequence_is_a_number() -> None:
+    assert codec.decode_sequence(Entry("k", codec.encode_sequence(41), 1, 1)) == 41
+    with pytest.raises(codec.UnreadableRecord):
+        codec.decode_sequence(Entry("k", b"-1", 1, 1))
+
+
+def test_keys_are_laid_out_as_designed() -> None:
+    assert keys.active_key("", "docs") == "collections/default/docs/active"
+    assert keys.sequence_key("acme", "docs") == "collections/acme/docs/sequence"
+    assert keys.version_key("acme", "docs", 12) == "collections/acme/docs/versions/12"
+    assert keys.instances_prefix("query") == "instances/query/"
+    with pytest.raises(InvalidArgument, match="service"):
+        keys.instances_prefix("query/../x")
+
+
+def test_collection_keys_are_taken_apart() -> None:
+    assert keys.parse_collection_key("collections/a/b/active") == ("a", "b", None)
+    assert keys.parse_collection_key("collections/a/b/versions/12") == ("a", "b", 12)
+    for other in ("collections/a/b/sequence", "collections/a/active", "instances/a/b/active"):
+        assert keys.parse_collection_key(other) is None
+
+
+def test_other_chunking_has_another_fingerprint() -> None:
+    specs = [
+        ChunkingSpec("sentence", 256, 32),
+        ChunkingSpec("sentence", 256, 3),
+        ChunkingSpec("sentence", 25, 632),
+        ChunkingSpec("token", 256, 32),
+    ]
+    assert len({spec.fingerprint() for spec in specs}) == len(specs)
+    assert specs[0].fingerprint() == ChunkingSpec("sentence", 256, 32).fingerprint()
