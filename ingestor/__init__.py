@@ -1,0 +1,1 @@
+"""Reads sources, extracts text and streams documents to an indexer."""

@@ -1,0 +1,322 @@
+"""``sluice ingest`` and ``sluice dead-letters``: flags in, a job, a summary out.
+
+Plugged into the command line by name, so only typer is imported here; the rest when a command runs.
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done with dead letters. With ``--json`` stdout holds
+one JSON object; progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ingestor.dead_letters import DeadLetter
+    from ingestor.ingestion import Ingestion, IngestReport, Show
+    from ingestor.settings import IngestorConfig
+
+T = TypeVar("T")
+
+FAILED = 1
+WRONG_USAGE = 2
+WITH_DEAD_LETTERS = 3
+
+_SIZE = re.compile(r"(\d{1,18})\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+
+Target: TypeAlias = Annotated[
+    str | None, typer.Option("--target", metavar="HOST:PORT", help="The index service.")
+]
+Tenant: TypeAlias = Annotated[str | None, typer.Option("--tenant", help="Whose collections.")]
+Config: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file of settings.", exists=True, dir_okay=False),
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Globs: TypeAlias = list[str] | None
+Letters: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(metavar="[URI]...", help="Only these; all without.")
+]
+OfCollection: TypeAlias = Annotated[
+    str | None, typer.Option("--collection", help="Only letters of this collection.")
+]
+
+dead_letters = typer.Typer(
+    no_args_is_help=True, help="Show, retry or drop what could not be indexed."
+)
+
+
+def _size(text: str) -> int:
+    """Bytes from text such as 10MB (10^6) or 64MiB (2^20)."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise typer.BadParameter("write a size such as 500kB, 10MB or 64MiB")
+    base = 1024 if match[3] else 1000
+    scale: int = base ** " kmgt".index(match[2].lower() or " ")
+    return int(match[1]) * scale
+
+
+def ingest(
+    uris: Annotated[
+        list[str], typer.Argument(metavar="URI...", help="Folders or files: paths or URIs.")
+    ],
+    *,
+    collection: Annotated[str, typer.Option("--collection", help="Created if there is none.")],
+    tenant: Tenant = None,
+    target: Target = None,
+    include: Annotated[
+        Globs, typer.Option("--include", metavar="GLOB", help="Only files like this.")
+    ] = None,
+    exclude: Annotated[
+        Globs, typer.Option("--exclude", metavar="GLOB", help="No files or folders like this.")
+    ] = None,
+    hidden: Annotated[
+        bool, typer.Option("--hidden", help="Hidden files too: .name, _SUCCESS and the like.")
+    ] = False,
+    max_file_size: Annotated[
+        int | None,
+        typer.Option(
+            "--max-file-size", parser=_size, metavar="SIZE", help="Greatest file, e.g. 64MiB."
+        ),
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build a new version from these URIs alone.")
+    ] = False,
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Let queries see the new version if it is sound.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Index what is new or changed under the URIs, and delete what is gone from them."""
+    if activate and not rebuild:
+        raise typer.BadParameter("--activate belongs to --rebuild")
+    settings = {
+        "include": include or None,
+        "exclude": exclude or None,
+        "hidden": hidden or None,
+        "max_file_bytes": max_file_size,
+    }
+    loaded = _load(config, target, tenant, settings)
+
+    async def work(ingestion: Ingestion) -> IngestReport:
+        return await ingestion.ingest(
+            uris,
+            collection,
+            rebuild=rebuild,
+            activate=activate,
+            show=_show(quiet=quiet or as_json),
+        )
+
+    report = _run(loaded, work)
+    _print(report.to_json() if as_json else _told(report), as_json=as_json)
+    if report.findings:
+        raise typer.Exit(FAILED)
+    if report.dead_letters:
+        raise typer.Exit(WITH_DEAD_LETTERS)
+
+
+@dead_letters.command("list")
+def list_letters(
+    *,
+    collection: OfCollection = None,
+    tenant: Tenant = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """List the dead letters, one a line: cause, attempts, URI."""
+    letters = _letters(_load(config, None, tenant), collection, None)
+    if as_json:
+        _print({"dead_letters": [letter.to_json() for letter in letters]}, as_json=True)
+        return
+    for letter in letters:
+        aside = ", set aside" if letter.is_set_aside else ""
+        typer.echo(f"{letter.cause}\t{letter.attempts}{aside}\t{letter.uri}")
+    typer.echo(f"{len(letters):,} dead letters", err=True)
+
+
+@dead_letters.command("show")
+def show_letter(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="As the list shows it.")],
+    *,
+    collection: OfCollection = None,
+    tenant: Tenant = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show all that is known of one dead letter."""
+    letters = _letters(_load(config, None, tenant), collection, [uri])
+    if as_json:
+        _print({"dead_letters": [letter.to_json() for letter in letters]}, as_json=True)
+        return
+    for letter in letters:
+        for name, value in letter.to_json().items():
+            typer.echo(f"{name}: {value}")
+
+
+@dead_letters.command("retry")
+def retry_letters(
+    uris: Letters = None,
+    *,
+    collection: OfCollection = None,
+    tenant: Tenant = None,
+    target: Target = None,
+    config: Config = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Try these files again and nothing else, however often they failed."""
+    loaded = _load(config, target, tenant)
+
+    async def work(ingestion: Ingestion) -> list[IngestReport]:
+        letters = _chosen(await ingestion.dead_letters.letters(collection), uris)
+        return await ingestion.retry(letters, _show(quiet=quiet or as_json))
+
+    reports = _run(loaded, work)
+    failed = sum(report.dead_letters for report in reports)
+    tried = sum(root.listed for report in reports for root in report.roots)
+    told = f"{tried:,} tried again, {failed:,} failed again"
+    value = {"tried": tried, "dead_letters": failed, "jobs": [r.to_json() for r in reports]}
+    _print(value if as_json else told, as_json=as_json)
+    if failed:
+        raise typer.Exit(WITH_DEAD_LETTERS)
+
+
+@dead_letters.command("drop")
+def drop_letters(
+    uris: Letters = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    collection: OfCollection = None,
+    tenant: Tenant = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Forget letters: their files are left alone until they change."""
+    if not uris and not every:
+        raise typer.BadParameter("give URIs, or --all")
+
+    async def work(ingestion: Ingestion) -> int:
+        letters = _chosen(await ingestion.dead_letters.letters(collection), uris)
+        return await ingestion.dead_letters.drop(letters)
+
+    dropped = _run(_load(config, None, tenant), work)
+    _print({"dropped": dropped} if as_json else f"{dropped:,} dropped", as_json=as_json)
+
+
+def _load(
+    config: Path | None,
+    target: str | None,
+    tenant: str | None,
+    ingest_settings: dict[str, Any] | None = None,
+) -> IngestorConfig:
+    from common.config import load  # noqa: PLC0415 — imported when a command runs
+    from ingestor.settings import IngestorConfig  # noqa: PLC0415 — as above
+
+    overrides = {
+        "ingest": ingest_settings or {},
+        "client": {"target": target, "tenant": tenant},
+    }
+    return load(IngestorConfig, file=config, environ=os.environ, overrides=overrides)
+
+
+def _run(config: IngestorConfig, work: Callable[[Ingestion], Awaitable[T]]) -> T:
+    """Run a command's work; SIGTERM ends it as Ctrl-C does, with what was done recorded."""
+    from common.telemetry import Telemetry  # noqa: PLC0415 — imported when a command runs
+    from ingestor.ingestion import Ingestion  # noqa: PLC0415 — as above
+
+    telemetry = config.telemetry
+    if sys.stderr.isatty():  # a person's terminal, where log lines would tear the progress apart
+        telemetry = telemetry.model_copy(update={"log_format": "text", "log_level": "warning"})
+
+    async def session() -> T:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 — a coroutine runs in a task
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with (
+            Telemetry.open("sluice-ingest", telemetry, os.environ),
+            Ingestion.open(config, os.environ) as ingestion,
+        ):
+            return await work(ingestion)
+
+    try:
+        return asyncio.run(session())
+    except asyncio.CancelledError:
+        typer.echo("error: stopped; start it again: it goes on where it stopped", err=True)
+        raise typer.Exit(FAILED) from None
+
+
+def _show(*, quiet: bool) -> Show:
+    from ingestor.progress import choose_mode, shown  # noqa: PLC0415 — imported when needed
+
+    mode = choose_mode(sys.stderr, quiet=quiet)
+    return lambda counters, root_uri: shown(counters, root_uri, mode, sys.stderr)
+
+
+def _letters(
+    config: IngestorConfig, collection: str | None, uris: list[str] | None
+) -> list[DeadLetter]:
+    async def work(ingestion: Ingestion) -> list[DeadLetter]:
+        return _chosen(await ingestion.dead_letters.letters(collection), uris)
+
+    return _run(config, work)
+
+
+def _chosen(letters: list[DeadLetter], uris: list[str] | None) -> list[DeadLetter]:
+    """The letters of these URIs; NotFound if one has none."""
+    if not uris:
+        return letters
+    from common.errors import NotFound  # noqa: PLC0415 — imported when a command runs
+
+    missing = set(uris) - {letter.uri for letter in letters}
+    if missing:
+        raise NotFound(f"no dead letter of {min(missing)}; see `sluice dead-letters list`")
+    return [letter for letter in letters if letter.uri in uris]
+
+
+def _print(value: dict[str, Any] | str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(value) if as_json else value)
+
+
+def _told(report: IngestReport) -> str:
+    """The report for people."""
+    sums = report.to_json()
+    target = report.target
+    lines = [
+        (
+            f"{target.collection}, version {target.version}: "
+            f"{sums['indexed']:,} new, {sums['updated']:,} updated, "
+            f"{sums['unchanged']:,} unchanged, "
+            f"{sums['deleted']:,} deleted, {sums['documents']:,} documents held"
+        ),
+        (
+            f"{sums['chunks']:,} chunks, {sums['bytes'] / 1e6:.1f} MB read in "
+            f"{sums['duration_s']:.1f} s: {sums['documents_per_s']:.1f} documents/s, "
+            f"{sums['chunks_per_s']:.0f} chunks/s, {sums['mb_per_s']:.2f} MB/s"
+        ),
+    ]
+    if sums["dead_letters"] or sums["set_aside"]:
+        lines.append(
+            f"{sums['dead_letters']:,} dead letters, {sums['set_aside']:,} more set aside: see "
+            f"`sluice dead-letters list --collection {target.collection}`"
+        )
+    lines += [f"not sound: {finding}" for finding in report.findings]
+    if report.findings:
+        lines.append(f"version {target.version} was left as it is; the active one still answers")
+    elif not report.is_activated:
+        lines.append(
+            f"version {target.version} is ready; let it answer with "
+            f"`sluice collections activate {target.collection} {target.version}`"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,329 @@
+"""The manifest: what is known of each file of one source root in one index version.
+
+A folder of its own for each (tenant, collection, root, index version) holds
+
+    manifest.parquet          one row a file, ascending by ``sources.order`` of the path
+    segment-<n>.parquet       rows recorded since, each replacing an earlier row of its path
+    running                   there while a job runs: put before anything is sent, taken away after
+                              the segments were merged into the manifest
+
+so that a killed job loses at most what it recorded since its last checkpoint. The manifest saves
+reading and never decides what is right: if it is missing, unreadable, left by a job that did not
+end, or describes another index than the one at hand, it says so (``doubtful``), and the job asks
+the index. Dead letters are rows of it, so they can never disagree. Rows stream; the memory needed
+does not grow with the number of files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+import logging
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from common.errors import FailedPrecondition
+from ingestor.file_records import FileOutcome, FileRecord
+from ingestor.sources import order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from concurrent.futures import Executor
+
+    from ingestor.state_folder import StateFolder
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MANIFEST = "manifest.parquet"
+RUNNING = "running"
+_SEGMENT = "segment-"
+_BATCH_ROWS = 4096
+MAX_BUFFERED = 5_000
+
+
+_NUMBERS = {"size", "modified_us", "version", "attempts", "first_seen_us", "last_seen_us"}
+_SCHEMA = pa.schema(
+    [
+        pa.field(field.name, pa.int64() if field.name in _NUMBERS else pa.string(), nullable=False)
+        for field in fields(FileRecord)
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestKey:
+    """What a manifest describes.
+
+    ``index_created_at`` tells apart two indexes that bear the same number: a collection deleted and
+    made again, or another cluster.
+    """
+
+    tenant: str
+    collection: str
+    root_uri: str
+    index_version: int
+    index_created_at: str
+
+    def folder(self, state: StateFolder) -> StateFolder:
+        """Where it lives."""
+        return root_folder(state, self.tenant, self.collection, self.root_uri).folder(
+            version_folder_name(self.index_version)
+        )
+
+
+def root_folder(state: StateFolder, tenant: str, collection: str, root_uri: str) -> StateFolder:
+    """The folder of one root; beneath it is one folder for each index version."""
+    digest = hashlib.blake2b(root_uri.encode(), digest_size=16).hexdigest()
+    return state.folder(tenant, collection, digest)
+
+
+def version_folder_name(version: int) -> str:
+    """Name of the folder of one index version beneath its root's."""
+    return f"v{version:06d}"
+
+
+class Manifest:
+    """One manifest while a job works on it; ``doubtful`` if the index must be asked too."""
+
+    def __init__(
+        self, folder: StateFolder, key: ManifestKey, executor: Executor, *, doubtful: bool
+    ) -> None:
+        self._folder = folder
+        self._metadata = {name.encode(): str(value).encode() for name, value in asdict(key).items()}
+        self._executor = executor
+        self._buffer: list[FileRecord] = []
+        self._segments = 0
+        self._checkpointing = asyncio.Lock()
+        self._running = False
+        self.key = key
+        self.doubtful = doubtful
+
+    @classmethod
+    async def open(cls, state: StateFolder, key: ManifestKey, executor: Executor) -> Manifest:
+        """Open it, with what a killed job left merged in."""
+
+        def prepare() -> Manifest:
+            folder = key.folder(state)
+            folder.delete_unfinished()
+            names = folder.names()
+            found = [name for name in names if name == MANIFEST or name.startswith(_SEGMENT)]
+            if not all(_describes(folder, name, key) for name in found):
+                logger.warning("the manifest describes another index or is unreadable")
+                folder.delete_all()
+                return cls(folder, key, executor, doubtful=True)
+            doubtful = RUNNING in names or MANIFEST not in names
+            manifest = cls(folder, key, executor, doubtful=doubtful)
+            if RUNNING in names:
+                manifest._running = True
+            manifest._merge()
+            return manifest
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, prepare)
+        except OSError as error:
+            raise unusable_state(error) from None
+
+    @staticmethod
+    def is_settled(folder: StateFolder) -> bool:
+        """Whether no job is at work in this folder, nor was killed there. Blocks."""
+        return RUNNING not in folder.names()
+
+    async def rows(self) -> AsyncGenerator[FileRecord, None]:
+        """Rows as they stood when the manifest was opened or last merged, ascending."""
+        batches = await self._blocking(self._open_batches)
+        if batches is None:
+            return
+        with batches:
+            while (batch := await self._blocking(batches.next)) is not None:
+                for record in batch:
+                    yield record
+
+    async def begin(self) -> None:
+        """Put the mark of a running job; to be called before anything is sent."""
+        if not self._running:
+            self._running = True
+            await self._blocking(self._mark)
+
+    def record(self, record: FileRecord) -> None:
+        """Remember what became of a file; durable after the next checkpoint."""
+        self._buffer.append(record)
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether so much is remembered that it should be written."""
+        return len(self._buffer) >= MAX_BUFFERED
+
+    async def checkpoint(self) -> None:
+        """Make what was recorded durable."""
+        async with self._checkpointing:
+            records, self._buffer = self._buffer, []
+            if not records:
+                return
+            self._segments += 1
+            name = f"{_SEGMENT}{self._segments:06d}.parquet"
+            latest = {record.path: record for record in records}
+            ascending = sorted(latest.values(), key=lambda record: order(record.path))
+            await self._blocking(self._write, name, ascending)
+
+    async def merge(self) -> None:
+        """Merge what was recorded into the manifest; the mark of a running job stays."""
+        await self.checkpoint()
+        await self._blocking(self._merge)
+
+    async def finish(self) -> None:
+        """Merge and take the mark away: the manifest now tells all there is to know."""
+        await self.merge()
+        if self.doubtful:
+            await self._blocking(self._write_if_missing)
+        if self._running:
+            await self._blocking(self._folder.delete, RUNNING)
+            self._running = False
+        self.doubtful = False
+
+    def _mark(self) -> None:
+        with self._folder.replacing(RUNNING) as sink:
+            sink.write(b"a job is running, or was killed\n")
+
+    def _write_if_missing(self) -> None:
+        if MANIFEST not in self._folder.names():
+            self._write(MANIFEST, [])
+
+    def _write(self, name: str, records: Iterable[FileRecord]) -> None:
+        schema = _SCHEMA.with_metadata(self._metadata)
+        with (
+            self._folder.replacing(name) as sink,
+            parquet.ParquetWriter(sink, schema, compression="zstd") as writer,
+        ):
+            for batch in _batched(records):
+                columns = {
+                    column: [getattr(record, column) for record in batch] for column in schema.names
+                }
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+
+    def _merge(self) -> None:
+        """Merge manifest and segments, newest row first; a crash on the way repeats it."""
+        segments = [name for name in self._folder.names() if name.startswith(_SEGMENT)]
+        if not segments:
+            return
+        self._write(MANIFEST, read_rows(self._folder))
+        # Oldest first: one that is left by a crash must not hide a newer one.
+        for name in segments:
+            self._folder.delete(name)
+        self._segments = 0
+
+    def _open_batches(self) -> _Batches | None:
+        try:
+            return _Batches(self._folder.open_input(MANIFEST))
+        except FileNotFoundError:
+            return None
+
+    async def _blocking(self, function: Callable[..., T], *arguments: object) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._executor, function, *arguments)
+        except OSError as error:
+            raise unusable_state(error) from None
+
+
+def unusable_state(error: OSError) -> FailedPrecondition:
+    """The error of a state folder that cannot be read or written."""
+    reason = error.strerror or str(error).partition("\n")[0]
+    return FailedPrecondition(f"ingest.state_uri: the state cannot be read or written: {reason}")
+
+
+class _Batches:
+    """The rows of one Parquet file, some thousand at a time."""
+
+    def __init__(self, source: object) -> None:
+        self._file = parquet.ParquetFile(source)
+        self._batches = self._file.iter_batches(batch_size=_BATCH_ROWS)
+
+    def next(self) -> list[FileRecord] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else [FileRecord(**row) for row in batch.to_pylist()]
+
+    def __iter__(self) -> Iterator[FileRecord]:
+        while (batch := self.next()) is not None:
+            yield from batch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close(force=True)
+
+
+def read_rows(folder: StateFolder) -> Iterator[FileRecord]:
+    """Rows of a manifest for reading only, segments included, ascending by path.
+
+    Blocks. Nothing if there is none.
+    """
+    names = folder.names()
+    found = [name for name in names if name == MANIFEST or name.startswith(_SEGMENT)]
+    with ExitStack() as stack:
+        streams = [
+            _aged(stack.enter_context(_Batches(folder.open_input(name))), age)
+            for age, name in enumerate(sorted(found, reverse=True))
+        ]
+        yield from _newest(heapq.merge(*streams, key=lambda item: item[:2]))
+
+
+def read_key(folder: StateFolder) -> ManifestKey | None:
+    """What the manifest in this folder describes; None if there is no readable one. Blocks."""
+    for name in folder.names():
+        if name == MANIFEST or name.startswith(_SEGMENT):
+            return _key(folder, name)
+    return None
+
+
+def _key(folder: StateFolder, name: str) -> ManifestKey | None:
+    try:
+        with folder.open_input(name) as source:
+            stored = parquet.read_schema(source)
+        texts = {key.decode(): value.decode() for key, value in (stored.metadata or {}).items()}
+        if not stored.equals(_SCHEMA):
+            return None
+        return ManifestKey(
+            texts["tenant"],
+            texts["collection"],
+            texts["root_uri"],
+            int(texts["index_version"]),
+            texts["index_created_at"],
+        )
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return None
+
+
+def _describes(folder: StateFolder, name: str, key: ManifestKey) -> bool:
+    return _key(folder, name) == key
+
+
+def _aged(records: Iterable[FileRecord], age: int) -> Iterator[tuple[str, int, FileRecord]]:
+    return ((order(record.path), age, record) for record in records)
+
+
+def _newest(merged: Iterable[tuple[str, int, FileRecord]]) -> Iterator[FileRecord]:
+    """Of the rows of one path the one of least age, unless it says that the file is gone."""
+    last = None
+    for key, _, record in merged:
+        if key != last and record.outcome != FileOutcome.REMOVED:
+            yield record
+        last = key
+
+
+def _batched(records: Iterable[FileRecord]) -> Iterator[list[FileRecord]]:
+    batch: list[FileRecord] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == _BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,273 @@
+"""An index service that keeps documents in a dictionary, records what it is asked and fails on
+command: the contract's side of the ingestor's tests, over a real gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from common.config import load
+from common.rpc import GrpcServer, ServerSettings, ServiceBinding
+from ingestor.ingestion import Ingestion, IngestReport
+from ingestor.progress import ProgressMode, shown
+from ingestor.settings import IngestorConfig
+from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
+from sluice.index.v1 import index_pb2, index_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from common.errors import SluiceError
+    from sluice.document.v1 import document_pb2
+
+    Acknowledge = Callable[[document_pb2.Document], index_pb2.Acknowledgement | None]
+
+
+@dataclass
+class Recorder:
+    """What the service holds and was asked, and how it is to misbehave."""
+
+    documents: dict[str, document_pb2.Document] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    openings: list[index_pb2.StreamOpening] = field(default_factory=list)
+    listings: int = 0
+    version: int = 1
+    versions: list[int] = field(default_factory=lambda: [1])
+    created_s: int = 1_700_000_000
+    activated: list[int] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    expected: list[int] = field(default_factory=list)
+    rejections: dict[str, index_pb2.RejectionCause.ValueType] = field(default_factory=dict)
+    # Each opening takes the next failure: after so many documents this error, or a plain end.
+    failures: list[tuple[int, SluiceError | None]] = field(default_factory=list)
+    reverse: bool = False
+    silent: bool = False
+    limits: index_pb2.StreamOpened = field(
+        default_factory=lambda: index_pb2.StreamOpened(
+            index_version=1,
+            max_batch_documents=16,
+            max_batch_bytes=1 << 20,
+            max_document_bytes=1 << 19,
+        )
+    )
+
+    def uris(self) -> set[str]:
+        return {document.source_uri for document in self.documents.values()}
+
+    def names(self) -> set[str]:
+        return {uri.rpartition("/")[2] for uri in self.uris()}
+
+    def acknowledge(self, document: document_pb2.Document) -> index_pb2.Acknowledgement:
+        self.sent.append(document.source_uri)
+        answer = index_pb2.Acknowledgement(
+            document_id=document.document_id, version=document.version
+        )
+        cause = self.rejections.get(document.source_uri.rpartition("/")[2])
+        held = self.documents.get(document.document_id)
+        if cause is not None:
+            answer.outcome = index_pb2.OUTCOME_REJECTED
+            answer.rejection.cause = cause
+            answer.rejection.message = "refused"
+        elif held is not None and held.version > document.version:
+            answer.outcome = index_pb2.OUTCOME_SUPERSEDED
+        elif held is not None and held.content_digest == document.content_digest:
+            self.documents[document.document_id] = document
+            answer.outcome = index_pb2.OUTCOME_UNCHANGED
+            answer.chunk_count = 1
+        else:
+            self.documents[document.document_id] = document
+            answer.outcome = index_pb2.OUTCOME_INDEXED
+            answer.chunk_count = 1
+        return answer
+
+
+class IndexServicer(index_pb2_grpc.IndexServiceServicer):
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    async def IndexDocuments(self, request_iterator, context):  # noqa: ARG002, N802 — the stub's names
+        recorder = self._recorder
+        failure = recorder.failures.pop(0) if recorder.failures else None
+        taken = 0
+        async for request in request_iterator:
+            if request.HasField("opening"):
+                recorder.openings.append(request.opening)
+                if failure is not None and failure[0] == 0 and failure[1] is not None:
+                    raise failure[1]
+                yield index_pb2.IndexDocumentsResponse(opened=recorder.limits)
+                continue
+            documents = list(request.batch.documents)
+            assert 0 < len(documents) <= recorder.limits.max_batch_documents
+            assert request.batch.ByteSize() <= recorder.limits.max_batch_bytes
+            assert len({document.document_id for document in documents}) == len(documents)
+            recorder.batches.append(len(documents))
+            if recorder.silent:
+                await asyncio.Event().wait()
+            for document in reversed(documents) if recorder.reverse else documents:
+                answer = recorder.acknowledge(document)
+                taken += 1
+                if failure is not None and taken >= failure[0]:
+                    if failure[1] is None:
+                        return
+                    raise failure[1]
+                response = index_pb2.IndexDocumentsResponse()
+                response.acknowledgements.acknowledgements.append(answer)
+                yield response
+
+    async def DeleteDocuments(self, request, context):  # noqa: ARG002, N802 — as above
+        assert 1 <= len(request.documents) <= 1000
+        response = index_pb2.DeleteDocumentsResponse()
+        for deletion in request.documents:
+            held = self._recorder.documents.get(deletion.document_id)
+            outcome = index_pb2.DELETION_OUTCOME_ABSENT
+            if held is not None and deletion.version and held.version > deletion.version:
+                outcome = index_pb2.DELETION_OUTCOME_SUPERSEDED
+            elif held is not None:
+                del self._recorder.documents[deletion.document_id]
+                self._recorder.deleted.append(held.source_uri)
+                outcome = index_pb2.DELETION_OUTCOME_DELETED
+            response.results.add(document_id=deletion.document_id, outcome=outcome)
+        return response
+
+    async def ListDocuments(self, request, context):  # noqa: ARG002, N802 — as above
+        self._recorder.listings += 1
+        for document in list(self._recorder.documents.values()):
+            if document.source_uri.startswith(request.source_uri_prefix):
+                response = index_pb2.ListDocumentsResponse()
+                response.documents.add(
+                    document_id=document.document_id,
+                    source_uri=document.source_uri,
+                    version=document.version,
+                )
+                yield response
+
+
+class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def _version(self, number: int) -> collections_pb2.IndexVersion:
+        created = Timestamp(seconds=self._recorder.created_s + number)
+        return collections_pb2.IndexVersion(number=number, created_at=created)
+
+    async def CreateCollection(self, request, context):  # noqa: ARG002, N802 — as above
+        collection = collections_pb2.Collection(tenant=request.tenant, name=request.collection)
+        collection.active.version = self._recorder.version
+        collection.versions.extend(self._version(number) for number in self._recorder.versions)
+        return collections_pb2.CreateCollectionResponse(collection=collection)
+
+    async def BeginVersion(self, request, context):  # noqa: ARG002, N802 — as above
+        number = max(self._recorder.versions) + 1
+        self._recorder.versions.append(number)
+        self._recorder.documents.clear()
+        return collections_pb2.BeginVersionResponse(version=self._version(number))
+
+    async def VerifyVersion(self, request, context):  # noqa: ARG002, N802 — as above
+        self._recorder.expected.append(request.expected_documents)
+        return collections_pb2.VerifyVersionResponse(
+            passed=not self._recorder.findings, findings=self._recorder.findings
+        )
+
+    async def ActivateVersion(self, request, context):  # noqa: ARG002, N802 — as above
+        self._recorder.activated.append(request.index_version)
+        self._recorder.version = request.index_version
+        return collections_pb2.ActivateVersionResponse(changed=True)
+
+
+def bindings(recorder: Recorder) -> list[ServiceBinding]:
+    index = IndexServicer(recorder)
+    collections = CollectionsServicer(recorder)  # type: ignore[abstract]  # the rest is not used
+    return [
+        ServiceBinding(
+            "sluice.index.v1.IndexService",
+            lambda server: index_pb2_grpc.add_IndexServiceServicer_to_server(index, server),
+        ),
+        ServiceBinding(
+            "sluice.collections.v1.CollectionsService",
+            lambda server: collections_pb2_grpc.add_CollectionsServiceServicer_to_server(
+                collections, server
+            ),
+        ),
+    ]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def serve(recorder: Recorder) -> AsyncIterator[Callable[..., Any]]:
+    """Starts the service, on a free port or the one given; returns (address, stop)."""
+    async with AsyncExitStack() as stack:
+
+        async def start(listen: str = "127.0.0.1:0"):
+            server = AsyncExitStack()
+            settings = ServerSettings(listen=listen, drain_s=0)
+            running = await server.enter_async_context(
+                GrpcServer.open(settings, bindings(recorder))
+            )
+            stack.push_async_callback(server.aclose)
+            return running.address, server.aclose
+
+        yield start
+
+
+@dataclass
+class Ingester:
+    """Runs jobs over one folder against the recorder."""
+
+    target: str
+    state: Path
+    root: Path
+
+    def config(self, **ingest) -> IngestorConfig:
+        stream = {"first_delay_s": 0.01, "max_delay_s": 0.05, "linger_s": 0.01}
+        stream |= ingest.pop("stream", {})
+        extraction = {"workers": 1} | ingest.pop("extraction", {})
+        settings = {"state_uri": str(self.state), "stream": stream, "extraction": extraction}
+        overrides = {"ingest": settings | ingest, "client": {"target": self.target}}
+        return load(IngestorConfig, file=None, environ={}, overrides=overrides)
+
+    async def __call__(self, *uris: str, rebuild=False, activate=False, **ingest) -> IngestReport:
+        async with Ingestion.open(self.config(**ingest), {}) as ingestion:
+            return await ingestion.ingest(
+                uris or [str(self.root)],
+                "docs",
+                rebuild=rebuild,
+                activate=activate,
+                show=silent,
+            )
+
+    async def letters(self, **ingest):
+        async with Ingestion.open(self.config(**ingest), {}) as ingestion:
+            return await ingestion.dead_letters.letters("docs")
+
+    async def retry(self, letters, **ingest):
+        async with Ingestion.open(self.config(**ingest), {}) as ingestion:
+            return await ingestion.retry(letters, silent)
+
+    async def drop(self, letters):
+        async with Ingestion.open(self.config(), {}) as ingestion:
+            return await ingestion.dead_letters.drop(letters)
+
+
+def silent(counters, root_uri):
+    return shown(counters, root_uri, ProgressMode.NONE, sys.stderr)
+
+
+@pytest.fixture
+async def ingester(serve, tmp_path: Path) -> Ingester:
+    address, _ = await serve()
+    root = tmp_path / "root"
+    root.mkdir()
+    return Ingester(address, tmp_path / "state", root)

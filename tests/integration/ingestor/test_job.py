@@ -1,0 +1,434 @@
+"""Jobs from folder to acknowledgement, against a recording index service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from common.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from ingestor import extraction, sources
+from ingestor.manifest import RUNNING
+from sluice.index.v1 import index_pb2
+
+SAMPLES = Path(__file__).parents[3] / "samples"
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def touch_later(path: Path, text: str) -> None:
+    """Write the file with a modification time that certainly differs."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    path.write_text(text)
+    later = max(path.stat().st_mtime_ns, before) + 1_000_000
+    os.utime(path, ns=(later, later))
+
+
+def marks(state: Path) -> list[Path]:
+    return list(state.rglob(RUNNING))
+
+
+class TestWhatChanged:
+    async def test_a_first_run_indexes_every_file_once(self, ingester, recorder):
+        write(ingester.root, {"a.md": "# Alpha\ntext", "b/c.txt": "gamma", "b/.hidden.txt": "no"})
+        report = await ingester()
+        (summary,) = report.roots
+        assert recorder.names() == {"a.md", "c.txt"}
+        assert sorted(recorder.sent) == sorted(recorder.uris())
+        assert (summary.indexed, summary.listed, summary.skipped) == (2, 3, 1)
+        assert (summary.files_opened, summary.chunks, summary.documents) == (2, 2, 2)
+        assert summary.bytes == len("# Alpha\ntext") + len("gamma")
+        assert not marks(ingester.state)
+        by_name = {d.source_uri.rpartition("/")[2]: d for d in recorder.documents.values()}
+        alpha = by_name["a.md"]
+        assert (alpha.title, alpha.media_type, alpha.content) == (
+            "Alpha",
+            "text/markdown",
+            "# Alpha\ntext",
+        )
+        assert alpha.version == (ingester.root / "a.md").stat().st_mtime_ns // 1000
+        assert alpha.source_uri == (ingester.root / "a.md").as_uri()
+        assert by_name["c.txt"].metadata["folder"].string_value == "b"
+        assert recorder.openings[0].index_version == 1
+
+    async def test_an_unchanged_folder_opens_and_sends_nothing(self, ingester, recorder):
+        write(ingester.root, {f"{number}.txt": f"text {number}" for number in range(20)})
+        await ingester()
+        recorder.sent.clear()
+        recorder.openings.clear()
+        before = {path: path.stat().st_mtime_ns for path in ingester.state.rglob("*")}
+        (summary,) = (await ingester()).roots
+        assert (summary.unchanged, summary.files_opened, summary.documents) == (20, 0, 20)
+        assert recorder.sent == []
+        assert recorder.deleted == []
+        assert recorder.openings == []
+        assert {path: path.stat().st_mtime_ns for path in ingester.state.rglob("*")} == before
+
+    async def test_exactly_what_changed_is_touched(self, ingester, recorder):
+        write(ingester.root, {f"d/{number}.txt": f"text {number}" for number in range(10)})
+        await ingester()
+        recorder.sent.clear()
+        recorder.listings = 0
+        touch_later(ingester.root / "d/3.txt", "other text")
+        (ingester.root / "d/5.txt").unlink()
+        write(ingester.root, {"new.txt": "new"})
+        (summary,) = (await ingester()).roots
+        assert {uri.rpartition("/")[2] for uri in recorder.sent} == {"3.txt", "new.txt"}
+        assert [uri.rpartition("/")[2] for uri in recorder.deleted] == ["5.txt"]
+        assert (summary.indexed, summary.updated, summary.deleted) == (1, 1, 1)
+        assert (summary.unchanged, summary.documents) == (8, 10)
+        assert recorder.listings == 0
+
+    async def test_a_folder_that_became_a_file_and_back(self, ingester, recorder):
+        write(ingester.root, {"x/a.txt": "a", "x.y": "b", "x/z.txt": "c"})
+        await ingester()
+        shutil.rmtree(ingester.root / "x")
+        write(ingester.root, {"x": "now a file"})
+        await ingester()
+        assert recorder.names() == {"x", "x.y"}
+
+    async def test_a_touched_file_is_sent_and_unchanged(self, ingester):
+        write(ingester.root, {"a.txt": "same"})
+        await ingester()
+        touch_later(ingester.root / "a.txt", "same")
+        (summary,) = (await ingester()).roots
+        assert (summary.unchanged, summary.updated, summary.chunks) == (1, 0, 0)
+
+    async def test_an_older_file_restored_from_a_backup_replaces_the_newer(
+        self, ingester, recorder
+    ):
+        write(ingester.root, {"a.txt": "new state"})
+        await ingester()
+        (ingester.root / "a.txt").write_text("restored")
+        os.utime(ingester.root / "a.txt", (1_000_000_000, 1_000_000_000))
+        (summary,) = (await ingester()).roots
+        assert (summary.updated, summary.superseded) == (1, 0)
+        (document,) = recorder.documents.values()
+        assert document.content == "restored"
+        assert (await ingester()).roots[0].unchanged == 1
+
+    async def test_globs_leave_out_and_a_narrower_run_deletes(self, ingester, recorder):
+        write(ingester.root, {"a.md": "a", "b.txt": "b", "skip/c.md": "c"})
+        (summary,) = (await ingester(exclude=["skip"])).roots
+        assert recorder.names() == {"a.md", "b.txt"}
+        await ingester(include=["*.md"])
+        assert recorder.names() == {"a.md", "c.md"}
+        assert summary.indexed == 2
+
+    async def test_a_single_file_is_a_root(self, ingester, recorder):
+        write(ingester.root, {"a.md": "a", "a.md.txt": "b"})
+        await ingester(str(ingester.root / "a.md"))
+        assert recorder.names() == {"a.md"}
+
+    async def test_odd_names(self, ingester, recorder):
+        names = ["new\nline.txt", "emoji 😀.txt", "100%.txt", "a b#?.txt", "[x].txt"]
+        write(ingester.root, dict.fromkeys(names, "text"))
+        await ingester()
+        assert recorder.uris() == {(ingester.root / name).as_uri() for name in names}
+        assert (await ingester()).roots[0].unchanged == len(names)
+
+    async def test_roots_within_roots_and_missing_roots_are_refused(self, ingester):
+        write(ingester.root, {"d/a.md": "a"})
+        with pytest.raises(InvalidArgument, match="lies within"):
+            await ingester(str(ingester.root), str(ingester.root / "d"))
+        with pytest.raises(NotFound, match="no such file"):
+            await ingester(str(ingester.root / "absent"))
+
+    async def test_the_samples(self, ingester, recorder):
+        shutil.copytree(SAMPLES, ingester.root, dirs_exist_ok=True)
+        files = [path for path in ingester.root.rglob("*") if path.is_file()]
+        (summary,) = (await ingester()).roots
+        assert summary.dead_letters == 0
+        assert summary.indexed == len(files)
+        pdf = next(d for d in recorder.documents.values() if d.source_uri.endswith(".pdf"))
+        assert [page.number for page in pdf.pages] == list(range(1, len(pdf.pages) + 1))
+        assert len(pdf.pages) > 1
+        first = pdf.pages[0].span
+        assert "page 1" in pdf.content[first.start : first.end]
+        assert "page 2" not in pdf.content[first.start : first.end]
+
+
+class TestDeadLetters:
+    async def test_each_bad_file_is_a_letter_with_its_cause(self, ingester, recorder):
+        write(ingester.root, {"good.txt": "good", "empty.txt": "", "blank.md": " \n\n"})
+        (ingester.root / "broken.pdf").write_bytes(b"%PDF-1.7 nonsense")
+        (ingester.root / "cut.docx").write_bytes(b"PK\x03\x04 cut")
+        (ingester.root / "picture.png").write_bytes(b"\x89PNG\r\n")
+        (ingester.root / "program").write_bytes(b"\x7fELF\x00\x00\x01")
+        (ingester.root / "big.txt").write_text("x" * 5000)
+        os.mkfifo(ingester.root / "pipe.txt")
+        report = await ingester(max_file_bytes=4000)
+        letters = {Path(letter.path).name: letter for letter in await ingester.letters()}
+        assert {name: letter.cause for name, letter in letters.items()} == {
+            "empty.txt": "no_text",
+            "blank.md": "no_text",
+            "broken.pdf": "malformed",
+            "cut.docx": "malformed",
+            "picture.png": "unsupported_type",
+            "program": "not_text",
+            "big.txt": "too_large",
+            "pipe.txt": "not_a_file",
+        }
+        assert report.dead_letters == len(letters)
+        assert recorder.names() == {"good.txt"}
+        assert all(letter.attempts == 1 and letter.message for letter in letters.values())
+        assert letters["big.txt"].stage == "read"
+
+    async def test_three_attempts_then_aside_until_it_changes(self, ingester):
+        (ingester.root / "a.pdf").write_bytes(b"broken")
+        letter = None
+        for attempt in range(1, 4):
+            (summary,) = (await ingester()).roots
+            assert (summary.dead_letters, summary.files_opened) == (1, 1)
+            (letter,) = await ingester.letters()
+            assert letter.attempts == attempt
+            assert letter.is_set_aside == (attempt == 3)
+        (summary,) = (await ingester()).roots
+        assert (summary.dead_letters, summary.set_aside, summary.files_opened) == (0, 1, 0)
+        touch_later(ingester.root / "a.pdf", "still broken")
+        (summary,) = (await ingester()).roots
+        assert summary.dead_letters == 1
+        (changed,) = await ingester.letters()
+        assert letter is not None
+        assert changed.attempts == 1
+        assert changed.first_seen > letter.first_seen
+
+    async def test_a_letter_goes_when_the_file_succeeds_or_vanishes(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "", "b.txt": ""})
+        await ingester()
+        touch_later(ingester.root / "a.txt", "text now")
+        (ingester.root / "b.txt").unlink()
+        await ingester()
+        assert await ingester.letters() == []
+        assert recorder.names() == {"a.txt"}
+
+    async def test_a_failed_update_keeps_what_the_index_held(self, ingester, recorder):
+        shutil.copy(SAMPLES / "planning/capacity-review-2026.pdf", ingester.root / "a.pdf")
+        await ingester()
+        touch_later(ingester.root / "a.pdf", "broken")
+        (summary,) = (await ingester()).roots
+        assert (summary.dead_letters, summary.deleted, summary.documents) == (1, 0, 1)
+        assert recorder.names() == {"a.pdf"}
+        (ingester.root / "a.pdf").unlink()
+        await ingester()
+        assert recorder.names() == set()
+
+    async def test_a_file_without_text_any_more_is_deleted(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "text", "b.txt": "text too"})
+        await ingester()
+        touch_later(ingester.root / "a.txt", "")
+        (summary,) = (await ingester()).roots
+        assert (summary.dead_letters, summary.deleted, summary.documents) == (1, 1, 1)
+        assert recorder.names() == {"b.txt"}
+        (letter,) = await ingester.letters()
+        assert (letter.cause, letter.version) == ("no_text", 0)
+
+    async def test_a_rejection_becomes_a_letter(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "one", "b.txt": "two"})
+        recorder.rejections["a.txt"] = index_pb2.REJECTION_CAUSE_NOT_EMBEDDABLE
+        report = await ingester()
+        (letter,) = await ingester.letters()
+        assert (letter.stage, letter.cause, letter.message) == (
+            "index",
+            "not_embeddable",
+            "refused",
+        )
+        assert report.dead_letters == 1
+        assert recorder.names() == {"b.txt"}
+
+    async def test_a_document_over_the_servers_limit_is_a_letter(self, ingester, recorder):
+        recorder.limits.max_document_bytes = 100
+        write(ingester.root, {"a.txt": "x" * 101, "b.txt": "x" * 100})
+        await ingester()
+        (letter,) = await ingester.letters()
+        assert (letter.cause, letter.path) == ("content_too_large", "a.txt")
+        assert recorder.names() == {"b.txt"}
+
+    async def test_a_crashing_file_costs_only_itself(self, ingester, recorder, monkeypatch):
+        crash = "data = __import__('sys').stdin.buffer.read(300); __import__('os')._exit(7)"
+        shutil.copy(SAMPLES / "planning/capacity-review-2026.pdf", ingester.root / "b.pdf")
+        await ingester()
+        monkeypatch.setattr(extraction, "_PROGRAM", crash)
+        shutil.copy(ingester.root / "b.pdf", ingester.root / "a.pdf")
+        write(ingester.root, {"c.txt": "plain"})
+        (summary,) = (await ingester()).roots
+        (letter,) = await ingester.letters()
+        assert (letter.path, letter.cause) == ("a.pdf", "worker_crashed")
+        assert (summary.indexed, summary.unchanged) == (1, 1)
+        monkeypatch.undo()
+        await ingester()
+        assert recorder.names() == {"a.pdf", "b.pdf", "c.txt"}
+
+    async def test_retry_tries_only_the_letters(self, ingester, recorder):
+        (ingester.root / "a.txt").write_text("")
+        (ingester.root / "b.pdf").write_bytes(b"broken")
+        for _ in range(3):
+            await ingester()
+        write(ingester.root, {"new.txt": "not for the retry"})
+        touch_later(ingester.root / "a.txt", "text")
+        letters = await ingester.letters()
+        (report,) = await ingester.retry(letters)
+        assert recorder.names() == {"a.txt"}
+        assert report.dead_letters == 1
+        (left,) = await ingester.letters()
+        assert (left.path, left.attempts) == ("b.pdf", 4)
+
+    async def test_drop_leaves_the_file_alone_until_it_changes(self, ingester):
+        (ingester.root / "a.pdf").write_bytes(b"broken")
+        await ingester()
+        assert await ingester.drop(await ingester.letters()) == 1
+        assert await ingester.letters() == []
+        (summary,) = (await ingester()).roots
+        assert (summary.dead_letters, summary.files_opened, summary.skipped) == (0, 0, 1)
+        touch_later(ingester.root / "a.pdf", "still broken")
+        assert (await ingester()).dead_letters == 1
+
+    async def test_an_unreadable_folder_is_a_letter_and_keeps_its_documents(
+        self, ingester, recorder, monkeypatch
+    ):
+        write(ingester.root, {"d/a.txt": "a", "d/e/b.txt": "b", "z.txt": "z", "d.txt": "d"})
+        await ingester()
+        allow = deny_listing(monkeypatch, "d")
+        (summary,) = (await ingester()).roots
+        (letter,) = await ingester.letters()
+        assert (letter.stage, letter.cause, letter.path) == ("list", "permission_denied", "d")
+        assert recorder.names() == {"a.txt", "b.txt", "z.txt", "d.txt"}
+        assert (summary.unchanged, summary.deleted, summary.documents) == (2, 0, 4)
+        allow()
+        await ingester()
+        assert await ingester.letters() == []
+        assert recorder.deleted == []
+
+
+def deny_listing(monkeypatch, denied: str):
+    """Let listing of one folder fail; the tests may run as root, whom no permission stops."""
+    original = sources.PyArrowSource._list_folder
+
+    def listing(self, folder):
+        if folder == denied:
+            full = self._full
+
+            def nowhere(_):
+                raise PermissionError(13, "Permission denied")
+
+            self._full = nowhere
+            try:
+                return original(self, folder)
+            finally:
+                self._full = full
+        return original(self, folder)
+
+    monkeypatch.setattr(sources.PyArrowSource, "_list_folder", listing)
+    return monkeypatch.undo
+
+
+class TestCrashes:
+    async def test_a_killed_job_is_continued_and_its_leftovers_deleted(self, ingester, recorder):
+        write(ingester.root, {f"{number:02}.txt": f"text {number}" for number in range(40)})
+        refusal = FailedPrecondition("the version takes no writes")
+        recorder.failures = [(10, refusal), (0, refusal), (0, refusal)]
+        with pytest.raises(FailedPrecondition, match="takes no writes"):
+            await ingester()
+        recorder.failures.clear()
+        assert len(marks(ingester.state)) == 1
+        written = set(recorder.uris())
+        assert written
+        gone = min(written)
+        os.unlink(gone.removeprefix("file://"))  # noqa: PTH108 — one file of a test
+        (summary,) = (await ingester()).roots
+        assert recorder.listings == 2
+        assert gone in recorder.deleted
+        assert len(recorder.documents) == 39
+        assert summary.documents == 39
+        assert not marks(ingester.state)
+
+    async def test_what_was_acknowledged_before_the_failure_is_not_read_again(
+        self, ingester, recorder
+    ):
+        write(ingester.root, {f"{number:02}.txt": f"text {number}" for number in range(40)})
+        recorder.limits.max_batch_documents = 1
+        refusal = FailedPrecondition("no more")
+        recorder.failures = [(21, refusal), (0, refusal), (0, refusal)]
+        with pytest.raises(FailedPrecondition):
+            await ingester(stream={"max_unacknowledged_documents": 4})
+        recorder.failures.clear()
+        (summary,) = (await ingester()).roots
+        # Acknowledgements under way when the stream broke are lost: at most a window of them.
+        assert summary.files_opened <= 20 + 4
+
+    async def test_a_lost_manifest_costs_reading_only(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "a", "b.txt": "b"})
+        await ingester()
+        (ingester.root / "b.txt").unlink()
+        shutil.rmtree(ingester.state)
+        recorder.sent.clear()
+        (summary,) = (await ingester()).roots
+        assert recorder.names() == {"a.txt"}
+        assert (summary.files_opened, summary.unchanged, summary.deleted) == (1, 1, 1)
+
+    async def test_a_broken_manifest_is_a_lost_one(self, ingester):
+        write(ingester.root, {"a.txt": "a"})
+        await ingester()
+        (manifest,) = ingester.state.rglob("manifest.parquet")
+        manifest.write_bytes(manifest.read_bytes()[:100])
+        (summary,) = (await ingester()).roots
+        assert (summary.files_opened, summary.unchanged) == (1, 1)
+        assert (await ingester()).roots[0].files_opened == 0
+
+    async def test_a_manifest_of_another_index_is_not_believed(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "a"})
+        await ingester()
+        recorder.documents.clear()  # the collection was deleted and made again
+        recorder.created_s += 60
+        (summary,) = (await ingester()).roots
+        assert summary.indexed == 1
+        assert recorder.names() == {"a.txt"}
+
+    async def test_a_row_of_a_killed_job_is_believed_only_if_the_index_has_it(
+        self, ingester, recorder
+    ):
+        write(ingester.root, {"a.txt": "a", "b.txt": "b"})
+        await ingester()
+        folder = next(ingester.state.rglob("manifest.parquet")).parent
+        (folder / RUNNING).write_bytes(b"")
+        victim = next(i for i, d in recorder.documents.items() if d.source_uri.endswith("a.txt"))
+        del recorder.documents[victim]
+        (summary,) = (await ingester()).roots
+        assert (summary.indexed, summary.unchanged) == (1, 1)
+        assert recorder.names() == {"a.txt", "b.txt"}
+
+    async def test_without_a_server_the_job_fails_in_bounded_time(self, ingester):
+        write(ingester.root, {"a.txt": "a"})
+        ingester.target = "127.0.0.1:1"
+        with pytest.raises(Unavailable):
+            await ingester(stream={"max_attempts": 2})
+
+
+class TestRebuild:
+    async def test_a_rebuild_reads_everything_verifies_and_activates(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "a", "b.txt": "b", "c.txt": ""})
+        await ingester()
+        report = await ingester(rebuild=True, activate=True)
+        assert recorder.openings[-1].index_version == 2
+        assert (report.roots[0].files_opened, report.target.version) == (2, 2)
+        assert recorder.expected == [2]
+        assert recorder.activated == [2]
+        assert report.is_activated
+        assert report.to_json()["indexed"] == 2
+        # The next run knows the new version as it is.
+        assert (await ingester()).roots[0].files_opened == 0
+
+    async def test_without_activate_or_soundness_the_old_version_answers(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "a"})
+        assert not (await ingester(rebuild=True)).is_activated
+        recorder.findings = ["one chunk is missing"]
+        report = await ingester(rebuild=True, activate=True)
+        assert report.findings == ("one chunk is missing",)
+        assert recorder.activated == []
