@@ -1,0 +1,65 @@
+"""``sluice search``: one question, answered for a person or for a program."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from client.commands.options import Config, Json, Target, Tenant  # noqa: TC001  # typer reads them
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="The question.")],
+    *,
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Where to look.")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Passages wanted.")] = 5,
+    filter_: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            metavar="EXPR",
+            help="""On metadata: 'lang = "en" AND year >= 2020 AND tags CONTAINS "hdfs"'.""",
+        ),
+    ] = "",
+    rerank: Annotated[
+        Literal["dense", "fused", "lexical"] | None,
+        typer.Option("--rerank", help="By meaning, by both (the default), or by words."),
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", min=0, max=1, help="Share of meaning in fused.")
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option("--candidates", help="Passages to choose from; 0: the server's default.")
+    ] = 0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each score is made of, and the stages.")
+    ] = False,
+    target: Target = None,
+    tenant: Tenant = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question from a collection."""
+    from client import render  # noqa: PLC0415  # imported when the command runs
+    from client.answers import SearchQuery  # noqa: PLC0415  # as above
+    from client.commands.session import ask, connection, print_json  # noqa: PLC0415  # as above
+
+    asked = SearchQuery(
+        text=query,
+        collection=collection,
+        top_k=top_k,
+        candidates=candidates,
+        filter=filter_,
+        rerank=rerank,
+        alpha=alpha,
+        # A person sees the plan in the footer; it costs next to nothing.
+        explain=explain or not as_json,
+    )
+    settings = connection(config, target, tenant)
+    response = ask(settings, lambda client: client.search(asked))
+    if as_json:
+        print_json({"query": query, "collection": collection, **response.to_json()})
+        return
+    console = render.open_console()
+    console.print(render.search_answer(response, explain=explain, width=console.width))

@@ -1,0 +1,263 @@
+"""Answers as a person reads them, on a terminal or in a pipe.
+
+Everything is built as ``rich`` text, never as markup, and every string from a server is made
+printable first. Nothing here is for programs: they ask for JSON.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.constrain import Constrain
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from client.passage import excerpt, printable, readable_source, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+    from typing import TextIO
+
+    from rich.console import RenderableType
+
+    from client.answers import Explanation, Hit, SearchResponse, StageTiming
+    from client.versions import Collection, IndexVersion, Verification
+    from common.doctor import Check
+
+PASSAGE_LINES = 4
+MAX_WIDTH = 100
+BAR_CELLS = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_DEGRADED = {
+    "rerank_skipped": "time was short: ordered by meaning alone; allow a longer deadline",
+    "stale_route": "the coordinator does not answer: the last known index version answered",
+}
+
+
+def open_console(file: TextIO | None = None, *, stderr: bool = False) -> Console:
+    """A console that interprets nothing in what it prints; colours only on a terminal."""
+    return Console(file=file, stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def search_answer(
+    response: SearchResponse, *, explain: bool, width: int, base: Path | None = None
+) -> RenderableType:
+    """A whole answer.
+
+    Args:
+        response: as the client got it.
+        explain: add the parts of each score, the plan and the stages.
+        width: cells of a line.
+        base: local files below it are named from there; the working directory by default.
+    """
+    width = min(width, MAX_WIDTH)
+    base = base or Path.cwd()
+    blocks: list[RenderableType] = []
+    for hit in response.hits:
+        blocks += [_hit(hit, width=width, base=base), Text()]
+    if not response.hits:
+        blocks += [Text("No passage was found; is the collection empty or the filter narrow?")]
+    if explain:
+        blocks += _explained(response)
+    blocks += [Text(f"note: {_DEGRADED.get(why, why)}", "yellow") for why in response.degraded]
+    blocks.append(Text(_footer(response), "dim"))
+    return Constrain(Group(*blocks), width)
+
+
+def _hit(hit: Hit, *, width: int, base: Path) -> RenderableType:
+    margin = 4
+    room = width - margin
+    source = readable_source(hit.source_uri, base=base)
+    page = f" · p. {hit.page}" if hit.page else ""
+    title = printable(hit.title) or source.rpartition("/")[2]
+    score = f"{hit.score:.3f}"
+    head = Table.grid(expand=False, padding=0)
+    head.add_column(width=margin)
+    head.add_column(width=room - len(score) - 2, no_wrap=True, overflow="ellipsis")
+    head.add_column(width=len(score) + 2, justify="right")
+    head.add_row(Text(f"{hit.rank}."), Text(title, "bold"), Text(score, "cyan"))
+    place = Text(shortened(source, room - len(page)) + page, "green", no_wrap=True)
+    passage = excerpt(hit.text, hit.highlights, width=room, lines=PASSAGE_LINES)
+    body = Padding(Group(place, passage), (0, 0, 0, margin), expand=False)
+    return Group(head, body)
+
+
+def _footer(response: SearchResponse) -> str:
+    parts = [f"index version {response.index_version}", f"{response.server_ms:.1f} ms"]
+    if response.explanation:
+        candidates = response.explanation.candidates
+        parts.append(f"{candidates} candidate{'' if candidates == 1 else 's'}")
+        parts.append(response.explanation.rerank)
+    return " · ".join(parts)
+
+
+def _explained(response: SearchResponse) -> list[RenderableType]:
+    blocks: list[RenderableType] = []
+    if any(hit.parts for hit in response.hits):
+        blocks += [_scores(response.hits), Text()]
+    if response.explanation:
+        blocks += [_plan(response.explanation), Text()]
+    if response.timings:
+        blocks += [_stages(response.timings), Text()]
+    return blocks
+
+
+def _scores(hits: Iterable[Hit]) -> Table:
+    table = _table()
+    for name in ("hit", "score", "similarity", "meaning", "BM25", "words", "rank by meaning"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for hit in hits:
+        if hit.parts:
+            table.add_row(
+                str(hit.rank),
+                f"{hit.score:.3f}",
+                f"{hit.parts.similarity:.3f}",
+                f"{hit.parts.dense:.3f}",
+                f"{hit.parts.bm25:.2f}",
+                f"{hit.parts.lexical:.3f}",
+                str(hit.parts.dense_rank),
+            )
+    return table
+
+
+def _plan(explanation: Explanation) -> Text:
+    terms = " ".join(printable(term) for term in explanation.terms)
+    lines = [f"terms   {terms or 'none'}"]
+    if explanation.rerank == "fused":
+        lines.append(
+            f"score   {explanation.alpha:g} · meaning + {1 - explanation.alpha:g} · words"
+            f" (BM25 k1 {explanation.k1:g}, b {explanation.b:g};"
+            f" {explanation.normalisation.replace('_', '-')})"
+        )
+    if explanation.store_filter:
+        lines.append(f"filter  {printable(explanation.store_filter)}")
+    return Text("\n".join(lines), "dim")
+
+
+def _stages(timings: Sequence[StageTiming]) -> Table:
+    longest = max(timing.duration_ms for timing in timings)
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for timing in timings:
+        share = timing.duration_ms / longest if longest > 0 else 0.0
+        bar = Text(_bar(share), "blue")
+        table.add_row(Text(printable(timing.stage)), bar, Text(f"{timing.duration_ms:.2f} ms"))
+    return table
+
+
+def _bar(share: float) -> str:
+    """A bar of up to ``BAR_CELLS`` cells, in eighths of a cell."""
+    full, rest = divmod(round(share * BAR_CELLS * 8), 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(BAR_CELLS)
+
+
+def collection_list(collections: Sequence[Collection]) -> RenderableType:
+    """One line for each collection."""
+    if not collections:
+        return Text("No collections yet; `sluice ingest URI --collection NAME` makes one.")
+    table = _table()
+    table.add_column("collection", overflow="fold")
+    for name in ("version", "documents", "chunks"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("activated", no_wrap=True)
+    for collection in collections:
+        active = collection.active_version
+        table.add_row(
+            Text(printable(collection.name)),
+            str(collection.active.version) if collection.active else "none",
+            _count(active.documents if active else None),
+            _count(active.chunks if active else None),
+            _moment(collection.active.activated_at if collection.active else None),
+        )
+    return table
+
+
+def collection_detail(collection: Collection) -> RenderableType:
+    """One collection with its versions and what they were written with."""
+    title = Text(printable(collection.name), "bold")
+    if collection.active:
+        title.append(
+            f"  version {collection.active.version} is active"
+            f" (generation {collection.active.generation})",
+            "not bold",
+        )
+    else:
+        title.append("  no version is active", "not bold yellow")
+    table = _table()
+    for name in ("version", "documents", "chunks"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("state", "created", "embedder"):
+        table.add_column(name, overflow="fold")
+    for version in collection.versions:
+        table.add_row(
+            str(version.number),
+            _count(version.documents),
+            _count(version.chunks),
+            version.state,
+            _moment(version.created_at),
+            Text(_written_with(version)),
+        )
+    return Group(title, Text(), table)
+
+
+def _written_with(version: IndexVersion) -> str:
+    embedder = version.embedder
+    return printable(
+        f"{embedder.model} {embedder.variant}, {version.chunk_tokens}/{version.overlap_tokens}"
+    )
+
+
+def verification(result: Verification) -> RenderableType:
+    """Whether a version is whole, and what is wrong with it."""
+    version = result.version
+    counts = f"{_count(version.documents)} documents, {_count(version.chunks)} chunks"
+    if result.passed:
+        return Text(f"Version {version.number} is complete: {counts}; it is {version.state}.")
+    head = Text(f"Version {version.number} is not as it should be: {counts}.", "yellow")
+    return Group(head, *(Text(f"  {printable(finding)}") for finding in result.findings))
+
+
+def findings(checks: Sequence[Check]) -> RenderableType:
+    """What the doctor found; a cure stands under its fault."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in checks:
+        mark = Text("ok", "green") if check.ok else Text("fault", "bold red")
+        said = Text(printable(check.detail))
+        if check.cure:
+            said.append(f"\n→ {printable(check.cure)}", "yellow")
+        table.add_row(mark, Text(printable(check.name)), said)
+    return table
+
+
+def measured(modes: dict[str, dict[str, float]]) -> RenderableType:
+    """One line for each mode of an evaluation."""
+    table = _table()
+    table.add_column("mode")
+    names = list(dict.fromkeys(name for figures in modes.values() for name in figures))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for mode, figures in modes.items():
+        digits = {name: 1 if name.endswith("_ms") else 3 for name in names}
+        table.add_row(mode, *(f"{figures[name]:.{digits[name]}f}" for name in names))
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _moment(time: datetime | None) -> str:
+    return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M")
