@@ -16,7 +16,6 @@ import grpc
 
 from client.answers import SearchQuery, SearchResponse, to_request, to_response
 from client.indexing import Acknowledgement, Document, index_documents
-from client.settings import DEFAULT_TARGET
 from client.versions import (
     ActivePointer,
     Collection,
@@ -26,6 +25,7 @@ from client.versions import (
     to_pointer,
     to_version,
 )
+from common.connection import DEFAULT_TARGET
 from common.errors import Unavailable
 from common.rpc import ChannelSettings, open_channel, translate_rpc_error
 from common.telemetry import Stage, span

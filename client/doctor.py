@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
     from pathlib import Path
 
-    from client.settings import ConnectionSettings
+    from common.connection import ConnectionSettings
     from common.doctor import CheckSource
 
 LEAST_PYTHON = (3, 11)

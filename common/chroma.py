@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,7 @@ class Chroma:
         self._settings = settings
         self._executor = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="chroma")
         self._batch_size = client.get_max_batch_size()
+        self._late: set[asyncio.Future[Any]] = set()
 
     async def call(self, function: Callable[..., Any], *args: object, **kwargs: object) -> Any:  # noqa: ANN401 — as in __init__
         """Run one blocking call of the client; its failure becomes one of our errors.
@@ -89,11 +91,46 @@ class Chroma:
             InvalidArgument: the store refused what it was asked.
             Unavailable: the store does not answer in ``timeout_s``.
         """
+        return await self._within_time(self._begin(function, *args, **kwargs))
+
+    async def write(self, function: Callable[..., Any], *args: object, **kwargs: object) -> None:
+        """Run one blocking call that changes records, never before one that was given up.
+
+        A write that timed out may still land. Until it has ended, later writes are refused, so
+        that it cannot undo what came after it.
+
+        Raises:
+            Unavailable: as ``call``, or an earlier write is still under way past its time.
+        """
+        if self._late:
+            raise Unavailable(
+                "the vector store is still at a write that timed out; try again",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+        future = self._begin(function, *args, **kwargs)
+        try:
+            await self._within_time(future)
+        finally:
+            if not future.done():
+                self._late.add(future)
+                future.add_done_callback(self._late.discard)
+
+    async def written(self) -> None:
+        """Wait until no write is under way past its time."""
+        if self._late:
+            await asyncio.wait(self._late)
+
+    def _begin(
+        self, function: Callable[..., Any], *args: object, **kwargs: object
+    ) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
+        future.add_done_callback(_seen)
+        return future
+
+    async def _within_time(self, future: asyncio.Future[Any]) -> Any:  # noqa: ANN401 — as call
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                return await future
+            return await asyncio.wait_for(asyncio.shield(future), self._settings.timeout_s)
         except Exception as error:
             raise _translate(error) from error
 
@@ -128,8 +165,10 @@ class Chroma:
         await self.call(self._client.heartbeat)
 
     async def aclose(self) -> None:
-        """Wait for running calls and release the store."""
-        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        """Wait for running calls, at most ``timeout_s``, and release the store."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.written(), self._settings.timeout_s)
+        await asyncio.to_thread(self._executor.shutdown, wait=not self._late, cancel_futures=True)
         self._client.close()
 
     def batches(self, sizes: Sequence[int], *, dimension: int = 0) -> Iterator[slice]:
@@ -220,7 +259,7 @@ class ChromaCollection:
             for text, metadata in zip(documents, metadatas, strict=True)
         ]
         for part in self._chroma.batches(sizes, dimension=embeddings.shape[1]):
-            await self._chroma.call(
+            await self._chroma.write(
                 self._collection.upsert,
                 ids=list(ids[part]),
                 embeddings=embeddings[part],
@@ -234,7 +273,7 @@ class ChromaCollection:
         """Merge metadata into records; a None removes its key."""
         sizes = [_metadata_bytes(metadata) for metadata in metadatas]
         for part in self._chroma.batches(sizes):
-            await self._chroma.call(
+            await self._chroma.write(
                 self._collection.update,
                 ids=list(ids[part]),
                 metadatas=[dict(metadata) for metadata in metadatas[part]],
@@ -243,7 +282,7 @@ class ChromaCollection:
     async def delete(self, ids: Sequence[str]) -> None:
         """Delete records; ids that are not there are fine."""
         for part in self._chroma.batches([len(id_) for id_ in ids]):
-            await self._chroma.call(self._collection.delete, ids=list(ids[part]))
+            await self._chroma.write(self._collection.delete, ids=list(ids[part]))
 
     async def count(self) -> int:
         """Number of records."""
@@ -272,6 +311,12 @@ def open_chroma(settings: ChromaSettings) -> Chroma:
         return Chroma(client, settings)
     except Exception as error:
         raise _unreachable(settings) from error
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Look at how a call ended, even if whoever waited for it was told that it timed out."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _unreachable(settings: ChromaSettings) -> Unavailable:

@@ -11,20 +11,10 @@ from typing import Literal
 from pydantic import Field
 
 from common.config import Settings
-from common.rpc import ChannelSettings
+from common.connection import ConnectionSettings
 from common.telemetry import TelemetrySettings
 
 MIB = 2**20
-
-
-class ConnectionSettings(Settings):
-    """Where the index service answers; the same section ``client`` that every command reads."""
-
-    target: str = Field(default="127.0.0.1:50051", min_length=1)
-    query_target: str | None = Field(default=None, min_length=1)
-    tenant: str = ""
-    timeout_s: float = Field(default=30.0, gt=0, le=3600)
-    channel: ChannelSettings = ChannelSettings()
 
 
 class HdfsSettings(Settings):

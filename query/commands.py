@@ -21,27 +21,23 @@ def serve_command(
     import os  # noqa: PLC0415 — as above
 
     from common.config import load  # noqa: PLC0415 — as above
-    from common.errors import ConfigurationError, SluiceError  # noqa: PLC0415 — as above
     from common.rpc import stop_on_signals  # noqa: PLC0415 — as above
     from query.serve import QueryConfig, run  # noqa: PLC0415 — as above
 
+    settings = load(
+        QueryConfig,
+        file=config,
+        environ=os.environ,
+        overrides={"query": {"server": {"listen": listen}}},
+    )
+
     async def serve() -> None:
-        settings = load(
-            QueryConfig,
-            file=config,
-            environ=os.environ,
-            overrides={"query": {"server": {"listen": listen}}},
-        )
         stop = asyncio.Event()
         stop_on_signals(stop)
         await run(
             settings,
             stop=stop,
-            on_ready=lambda address: typer.echo(f"answering queries on {address}", err=True),
+            on_ready=lambda address: typer.echo(f"sluice query is ready on {address}", err=True),
         )
 
-    try:
-        asyncio.run(serve())
-    except SluiceError as error:
-        typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from None
+    asyncio.run(serve())

@@ -53,7 +53,7 @@ def evaluate(
     from client.judged import read_judged_set  # noqa: PLC0415  # as above
     from client.local_server import local_server  # noqa: PLC0415  # as above
     from client.progress import progress_bars  # noqa: PLC0415  # as above
-    from client.settings import ConnectionSettings  # noqa: PLC0415  # as above
+    from common.connection import ConnectionSettings  # noqa: PLC0415  # as above
 
     chosen = _modes(modes)
     judged = read_judged_set(dataset_dir)

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from client.client import SluiceClient
-from client.settings import ClientConfig, ConnectionSettings
+from client.settings import ClientConfig
 from common.config import load
 from common.telemetry import Telemetry, TelemetrySettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from common.connection import ConnectionSettings
 
 T = TypeVar("T")
 

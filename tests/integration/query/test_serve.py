@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMAND = "import typer; from query.commands import serve_command; typer.run(serve_command)"
-READY = b"answering queries on "
+READY = b"sluice query is ready on "
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from client import doctor
-from client.settings import ConnectionSettings
+from common.connection import ConnectionSettings
 from common.doctor import Check
 from common.rpc import GrpcServer, ServerSettings, ServiceBinding
 from standalone.commands import checks as checks_of_up

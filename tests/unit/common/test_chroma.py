@@ -1,3 +1,6 @@
+import asyncio
+import threading
+
 import numpy as np
 import pytest
 
@@ -100,3 +103,22 @@ def test_embedded_without_a_path_is_a_fault_of_configuration():
 
     with pytest.raises(ConfigurationError, match=r"chroma: .*needs chroma\.path"):
         load(Example, file=None, environ={"SLUICE_CHROMA__MODE": "embedded"})
+
+
+async def test_no_write_overtakes_one_that_timed_out(tmp_path):
+    chroma = open_chroma(ChromaSettings(mode="embedded", path=tmp_path, timeout_s=0.2))
+    landed, order = threading.Event(), []
+
+    def slow() -> None:
+        landed.wait(30)
+        order.append("late")
+
+    with pytest.raises(Unavailable, match="does not answer"):
+        await chroma.write(slow)
+    with pytest.raises(Unavailable, match="still at a write"):
+        await chroma.write(order.append, "overtaking")
+    landed.set()
+    await asyncio.wait_for(chroma.written(), 30)
+    await chroma.write(order.append, "next")
+    assert order == ["late", "next"]
+    await chroma.aclose()

@@ -93,8 +93,8 @@ class CollectionsServiceServicer:
     """
 
     def CreateCollection(self, request, context):
-        """Creates a collection with an empty active version 1. With if_absent an existing collection is
-        returned as it is.
+        """Creates a collection with an empty active version: 1, or the next number where a collection of
+        this name was deleted. With if_absent an existing collection is returned as it is.
 
         Errors: ALREADY_EXISTS.
         """

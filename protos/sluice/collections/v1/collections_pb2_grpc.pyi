@@ -38,8 +38,8 @@ class CollectionsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CollectionsServiceAsyncStub: ...
     CreateCollection: _grpc.UnaryUnaryMultiCallable[_collections_pb2.CreateCollectionRequest, _collections_pb2.CreateCollectionResponse]
-    """Creates a collection with an empty active version 1. With if_absent an existing collection is
-    returned as it is.
+    """Creates a collection with an empty active version: 1, or the next number where a collection of
+    this name was deleted. With if_absent an existing collection is returned as it is.
 
     Errors: ALREADY_EXISTS.
     """
@@ -87,8 +87,8 @@ class CollectionsServiceAsyncStub(CollectionsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCollection: _aio.UnaryUnaryMultiCallable[_collections_pb2.CreateCollectionRequest, _collections_pb2.CreateCollectionResponse]  # type: ignore[assignment]
-    """Creates a collection with an empty active version 1. With if_absent an existing collection is
-    returned as it is.
+    """Creates a collection with an empty active version: 1, or the next number where a collection of
+    this name was deleted. With if_absent an existing collection is returned as it is.
 
     Errors: ALREADY_EXISTS.
     """
@@ -139,8 +139,8 @@ class CollectionsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collections_pb2.CreateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.CreateCollectionResponse, _abc.Awaitable[_collections_pb2.CreateCollectionResponse]]:
-        """Creates a collection with an empty active version 1. With if_absent an existing collection is
-        returned as it is.
+        """Creates a collection with an empty active version: 1, or the next number where a collection of
+        this name was deleted. With if_absent an existing collection is returned as it is.
 
         Errors: ALREADY_EXISTS.
         """

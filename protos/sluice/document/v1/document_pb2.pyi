@@ -60,7 +60,9 @@ class Document(_message.Message):
     document_id: _builtins.str
     """32 lower-case hex characters. Empty: the server derives it from source_uri."""
     source_uri: _builtins.str
-    """Canonical URI of the source, e.g. "hdfs://lake/docs/a.md". Required, at most 4,096 bytes."""
+    """Canonical URI of the source, e.g. "hdfs://lake/docs/a.md". Required, at most 4,096 bytes, no
+    control characters.
+    """
     version: _builtins.int
     """Orders the states of one document; microseconds of the modification time by convention. At
     least 1.
@@ -79,7 +81,7 @@ class Document(_message.Message):
     """
     @_builtins.property
     def metadata(self) -> _containers.MessageMap[_builtins.str, Global___MetadataValue]:
-        """Typed metadata, at most 64 entries. Keys match [A-Za-z][A-Za-z0-9_.-]{0,63} and are none of
+        """Typed metadata, at most 64 entries and 16,384 bytes as JSON. Keys match [A-Za-z][A-Za-z0-9_.-]{0,63} and are none of
         the names the index itself uses: document_id, doc_id, ref_doc_id, source_uri, title,
         media_type, page.
         """

@@ -443,7 +443,7 @@ class ListDocumentsRequest(_message.Message):
     index_version: _builtins.int
     """0 means the active version."""
     source_uri_prefix: _builtins.str
-    """Only documents whose source_uri begins with it; empty means all."""
+    """Only documents whose source_uri begins with it, at most 4,096 bytes; empty means all."""
     def __init__(
         self,
         *,

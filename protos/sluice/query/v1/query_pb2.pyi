@@ -315,7 +315,7 @@ class Hit(_message.Message):
     title: _builtins.str
     media_type: _builtins.str
     page: _builtins.int
-    """The page the text begins on; 0 for sources without pages."""
+    """The page that most of the text stands on; 0 for sources without pages."""
     text: _builtins.str
     score: _builtins.float
     """Greater is better; comparable within one response only."""

@@ -1,0 +1,1 @@
+"""Reconciles, chunks, embeds and stores documents, and keeps the index versions."""

@@ -1,0 +1,53 @@
+"""Settings of the indexer: its bounds and where it listens. Checked when they are read."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from common.config import Settings
+from common.rpc import ServerSettings
+
+# What a batch message holds beside its documents, generously.
+ENVELOPE_BYTES = 2**12
+
+
+class IndexerSettings(Settings):
+    """Bounds of the indexer; together they bound its memory.
+
+    Attributes:
+        server: where the service listens.
+        advertise: HOST:PORT under which others reach it; empty for the address it listens on.
+        instance_ttl_s: how long its registration outlives it, in seconds.
+        max_streams: streams open at once; the next one is refused and told to come back.
+        max_batches_in_flight: batches in work at once, over all streams.
+        batches_per_stream: batches one stream may have in work: while one is embedded the next is
+            chunked and the one before is written.
+        max_batch_documents: documents a batch may carry.
+        max_batch_bytes: bytes a serialized batch may have.
+        max_document_bytes: bytes of UTF-8 one document's content may have.
+        slice_chunks: chunks embedded and written at a time.
+        chunking_threads: threads that check and chunk documents; they hold the interpreter.
+    """
+
+    server: ServerSettings = ServerSettings()
+    advertise: str = ""
+    instance_ttl_s: int = Field(default=10, ge=2, le=600)
+    max_streams: int = Field(default=16, ge=1, le=1024)
+    max_batches_in_flight: int = Field(default=8, ge=1, le=1024)
+    batches_per_stream: int = Field(default=3, ge=1, le=64)
+    max_batch_documents: int = Field(default=256, ge=1, le=1000)
+    max_batch_bytes: int = Field(default=15 * 2**20, ge=2**10)
+    max_document_bytes: int = Field(default=12 * 2**20, ge=2**8)
+    slice_chunks: int = Field(default=512, ge=1, le=2048)
+    chunking_threads: int = Field(default=1, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _limits_fit_into_each_other(self) -> IndexerSettings:
+        if self.max_document_bytes > self.max_batch_bytes:
+            raise ValueError("indexer.max_document_bytes must not exceed indexer.max_batch_bytes")
+        if self.max_batch_bytes + ENVELOPE_BYTES > self.server.max_message_bytes:
+            raise ValueError(
+                "indexer.server.max_message_bytes must exceed indexer.max_batch_bytes by "
+                f"{ENVELOPE_BYTES} bytes"
+            )
+        return self

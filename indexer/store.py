@@ -1,0 +1,209 @@
+"""The seam to the vector store, as the indexer uses it, and Chroma behind it.
+
+A store knows the layout of records and the order in which they become durable: a head, the chunk of
+ordinal 0, is written and moved after everything else and deleted before it. So at any moment a head
+in the store means that its revision is complete. It decides nothing: ``indexer.reconcile`` does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+from common import records
+from common.identity import parse_chunk_id
+from indexer.nodes import Attributes, ChunkRecord, attributes_digest, moved
+from indexer.reconcile import HeldChunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from common.chroma import Chroma, ChromaCollection
+    from common.records import MetadataValue
+
+T = TypeVar("T")
+
+# Documents asked for at once, records read at once and ids read at once.
+_FILTER_DOCUMENTS = 256
+_PAGE_RECORDS = 4096
+_PAGE_IDS = 20_000
+
+
+class VectorStore(Protocol):
+    """The chunks of one index version. What a method has returned from is durable."""
+
+    async def held(self, document_ids: Sequence[str]) -> Mapping[str, tuple[HeldChunk, ...]]:
+        """What is held of these documents; those of which nothing is held are left out."""
+        ...
+
+    async def write(self, chunks: Sequence[ChunkRecord], vectors: NDArray[np.float32]) -> None:
+        """Write chunks, replacing those of equal id: heads only once the others are durable.
+
+        Args:
+            chunks: n records of different ids.
+            vectors: shape (n, dimension).
+        """
+        ...
+
+    async def move(self, changes: Sequence[tuple[str, Attributes]]) -> None:
+        """Give chunks, by id, another version and metadata: heads last, as in ``write``.
+
+        Chunks that are not held are left out.
+        """
+        ...
+
+    async def delete(self, chunk_ids: Sequence[str]) -> None:
+        """Delete chunks, heads first; those that are not held are fine."""
+        ...
+
+    async def heads(self) -> list[str]:
+        """Ids of the documents that have a head, each once, read at one moment."""
+        ...
+
+    async def document_ids(self) -> list[str]:
+        """Ids of all documents of which anything is held, each once."""
+        ...
+
+    async def count(self) -> int:
+        """Number of chunks."""
+        ...
+
+
+class StoreCatalog(Protocol):
+    """The stores of all index versions, by ``VersionRecord.store_collection``."""
+
+    async def create(self, name: str) -> VectorStore:
+        """Open a store; make it if it is not there."""
+        ...
+
+    async def open(self, name: str) -> VectorStore:
+        """Open a store that is there; NotFound otherwise."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete a store; one that is not there is fine."""
+        ...
+
+
+class ChromaCatalog:
+    """Stores kept by Chroma, a collection each."""
+
+    def __init__(self, chroma: Chroma) -> None:
+        self._chroma = chroma
+
+    async def create(self, name: str) -> VectorStore:
+        """Open a store; make it if it is not there."""
+        return ChromaVectorStore(await self._chroma.create_collection(name))
+
+    async def open(self, name: str) -> VectorStore:
+        """Open a store that is there; NotFound otherwise."""
+        return ChromaVectorStore(await self._chroma.collection(name))
+
+    async def delete(self, name: str) -> None:
+        """Delete a store; one that is not there is fine."""
+        await self._chroma.delete_collection(name)
+
+
+class ChromaVectorStore:
+    """One Chroma collection. Not LlamaIndex's class of this name: see docs/adr/0004."""
+
+    def __init__(self, collection: ChromaCollection) -> None:
+        self._collection = collection
+
+    async def held(self, document_ids: Sequence[str]) -> Mapping[str, tuple[HeldChunk, ...]]:
+        """What is held of these documents: one read for 256 documents of 16 chunks each."""
+        found: dict[str, list[HeldChunk]] = defaultdict(list)
+        for wanted in batched(document_ids, _FILTER_DOCUMENTS):
+            where = {records.DOCUMENT_ID: {"$in": wanted}}
+            offset = 0
+            while True:
+                page = await self._collection.get(where=where, limit=_PAGE_RECORDS, offset=offset)
+                for id_, metadata in zip(page.ids, page.metadatas or (), strict=True):
+                    found[parse_chunk_id(id_).document_id].append(held_chunk(id_, metadata))
+                offset += len(page.ids)
+                if len(page.ids) < _PAGE_RECORDS:
+                    break
+        return {document_id: tuple(chunks) for document_id, chunks in found.items()}
+
+    async def write(self, chunks: Sequence[ChunkRecord], vectors: NDArray[np.float32]) -> None:
+        """Write chunks, replacing those of equal id: heads only once the others are durable."""
+        for part in heads_last([chunk.ordinal for chunk in chunks]):
+            if part:
+                await self._collection.upsert(
+                    ids=[chunks[index].id for index in part],
+                    embeddings=vectors[part],
+                    documents=[chunks[index].text for index in part],
+                    metadatas=[chunks[index].metadata for index in part],
+                )
+
+    async def move(self, changes: Sequence[tuple[str, Attributes]]) -> None:
+        """Give chunks, by id, another version and metadata: heads last, as in ``write``."""
+        for part in heads_last([parse_chunk_id(id_).ordinal for id_, _ in changes]):
+            for some in batched(part, _PAGE_RECORDS):
+                attributes = dict(changes[index] for index in some)
+                page = await self._collection.get(ids=list(attributes))
+                metadatas = [
+                    moved(id_, stored, attributes[id_])
+                    for id_, stored in zip(page.ids, page.metadatas or (), strict=True)
+                ]
+                if page.ids:
+                    await self._collection.update_metadata(page.ids, metadatas)
+
+    async def delete(self, chunk_ids: Sequence[str]) -> None:
+        """Delete chunks, heads first; those that are not held are fine."""
+        others, heads = heads_last([parse_chunk_id(id_).ordinal for id_ in chunk_ids])
+        for part in (heads, others):
+            if part:
+                await self._collection.delete([chunk_ids[index] for index in part])
+
+    async def heads(self) -> list[str]:
+        """Ids of the documents that have a head, each once, read at one moment."""
+        page = await self._collection.get(where={records.ORDINAL: 0}, include=())
+        return list(dict.fromkeys(parse_chunk_id(id_).document_id for id_ in page.ids))
+
+    async def document_ids(self) -> list[str]:
+        """Ids of all documents of which anything is held, each once."""
+        found: dict[str, None] = {}
+        offset = 0
+        while True:
+            page = await self._collection.get(include=(), limit=_PAGE_IDS, offset=offset)
+            found.update(dict.fromkeys(parse_chunk_id(id_).document_id for id_ in page.ids))
+            offset += len(page.ids)
+            if len(page.ids) < _PAGE_IDS:
+                return list(found)
+
+    async def count(self) -> int:
+        """Number of chunks."""
+        return await self._collection.count()
+
+
+def held_chunk(chunk_id: str, metadata: Mapping[str, MetadataValue]) -> HeldChunk:
+    """What a stored record says of itself."""
+    parts = parse_chunk_id(chunk_id)
+    source_uri = str(metadata[records.SOURCE_URI])
+    return HeldChunk(
+        id=chunk_id,
+        revision=parts.revision,
+        ordinal=parts.ordinal,
+        version=cast("int", metadata[records.VERSION]),
+        chunk_count=cast("int", metadata[records.CHUNK_COUNT]),
+        source_uri=source_uri,
+        attributes=attributes_digest(source_uri, records.user_metadata(metadata)),
+    )
+
+
+def heads_last(ordinals: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Indices of the chunks that are no heads, then those of the heads."""
+    others = [index for index, ordinal in enumerate(ordinals) if ordinal]
+    return others, [index for index, ordinal in enumerate(ordinals) if not ordinal]
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` items; the last may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
