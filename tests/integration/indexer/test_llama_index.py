@@ -86,7 +86,7 @@ async def test_nodes_come_back_as_they_were_cut(
             "source_uri": "hdfs://lake/heron.pdf",
             "title": "Of herons",
             "media_type": "application/pdf",
-            "page": node.start_char_idx // 300 + 1,
+            "page": (node.start_char_idx + node.end_char_idx) // 2 // 300 + 1,
             "lang": "en",
             "tags": ["bird", "ice"],
         }

@@ -69,10 +69,13 @@ def test_the_command_serves_and_ends_on_sigterm(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        lines = iter(process.stderr)
-        assert any(re.search(r"serves at 127\.0\.0\.1:\d+", line) for line in lines)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        try:
+            lines = iter(process.stderr)
+            assert any(re.search(r"is ready on 127\.0\.0\.1:\d+", line) for line in lines)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
 
+from client.cli import app
 from common.rpc import open_channel
-from query.commands import serve_command
 from query.service import SERVICE
 from sluice.query.v1 import query_pb2, query_pb2_grpc
 
@@ -69,20 +68,16 @@ async def test_it_answers_until_sigterm(config: Path):
 
 
 @pytest.mark.parametrize(
-    ("setting", "exit_code", "message"),
+    ("setting", "message"),
     [
-        ("query: {top: 3}", 2, "query.top: no such key"),
-        ("query: {deadline_s: 0}", 2, "query.deadline_s: Input should be greater than 0"),
-        ("chroma: {mode: server, port: 1}", 1, "no Chroma server answers at 127.0.0.1:1"),
+        ("query: {top: 3}", "query.top: no such key"),
+        ("query: {deadline_s: 0}", "query.deadline_s: Input should be greater than 0"),
+        ("chroma: {mode: server, port: 1}", "no Chroma server answers at 127.0.0.1:1"),
     ],
 )
-def test_what_cannot_work_is_said_at_the_start(
-    tmp_path: Path, setting: str, exit_code: int, message: str
-):
+def test_what_cannot_work_is_said_at_the_start(tmp_path: Path, setting: str, message: str):
     file = tmp_path / "sluice.yaml"
     file.write_text(setting)
-    app = typer.Typer()
-    app.command()(serve_command)
-    result = CliRunner().invoke(app, ["--config", str(file)])
-    assert result.exit_code == exit_code, result.output
-    assert message in result.output
+    result = CliRunner().invoke(app, ["serve", "query", "--config", str(file)])
+    assert result.exit_code == 1, result.output
+    assert f"error: {message}" in result.output

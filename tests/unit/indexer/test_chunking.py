@@ -110,7 +110,7 @@ def test_a_blob_without_blanks_is_bounded_though_it_is_one_token() -> None:
     assert len(chunks) < 2 * 300_000 / (16 * MAX_TOKEN_CHARACTERS)
 
 
-def test_a_chunk_is_on_the_page_it_begins_on() -> None:
+def test_a_chunk_is_on_the_page_that_most_of_it_stands_on() -> None:
     first, second = "Eins zwei drei vier fünf sechs. ", "Sieben acht neun zehn elf zwölf ja doch."
     content = first + second
     pages = [Page(4, 0, len(first) - 1), Page(9, len(first), len(content))]
