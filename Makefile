@@ -15,8 +15,10 @@ SCRIPTS := .ci/run $(sort $(shell find scripts buildah deploy -name '*.sh' 2>/de
 NATIVE := rerank_zig/zig-out/lib/libsluice_rerank.so
 ZIG_FLAGS ?=
 
-# Hard links make nltk refuse its own files; a mirror set for pip serves uv too.
+# Hard links make nltk refuse its own files; uv shall trust what the system trusts, and take a
+# mirror that is set for pip.
 export UV_LINK_MODE := copy
+export UV_SYSTEM_CERTS ?= 1
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
