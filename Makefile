@@ -63,7 +63,7 @@ test: setup ## Run all tests
 lint: setup ## Check style, types, layers, contracts and stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) scripts tests
+	$(BIN)/mypy $(PACKAGES) hatch_build.py scripts tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m ziglang fmt --check rerank_zig/build.zig rerank_zig/src
 	$(BIN)/buf lint protos
