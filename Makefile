@@ -14,6 +14,8 @@ ZIG_SOURCES := $(shell find rerank_zig -name '*.zig' -not -path '*/.zig-cache/*'
 SCRIPTS := .ci/run $(sort $(shell find scripts buildah deploy -name '*.sh' 2>/dev/null))
 NATIVE := rerank_zig/zig-out/lib/libsluice_rerank.so
 ZIG_FLAGS ?=
+# What the contracts must stay compatible with, e.g. origin/main on a branch.
+BASE ?= HEAD
 
 # Hard links make nltk refuse its own files; uv shall trust what the system trusts, and take a
 # mirror that is set for pip.
@@ -68,6 +70,7 @@ lint: setup ## Check style, types, layers, contracts and stubs
 	$(BIN)/python -m ziglang fmt --check rerank_zig/build.zig rerank_zig/src
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
+	@! git rev-parse --quiet --verify $(BASE) >/dev/null || $(BIN)/buf breaking protos --against '.git#ref=$(BASE),subdir=protos'
 	$(BIN)/python scripts/generate_stubs.py --check
 	$(BIN)/shellcheck $(SCRIPTS)
 	@! grep -nE '://|--(extra-)?index-url|--find-links' requirements/*.txt || { echo "requirements/ must name no index"; exit 1; }
