@@ -58,9 +58,10 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, MissingDependency):
         return str(error), FAILED
     if isinstance(error, SluiceError):
-        # A server's text may hold anything; a wrong filter is shown on lines of its own.
-        message = "".join(c if c.isprintable() or c == "\n" else " " for c in error.message)
-        return message, WRONG_USAGE if isinstance(error, InvalidArgument) else FAILED
+        return _shown(error.message), WRONG_USAGE if isinstance(error, InvalidArgument) else FAILED
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else ""
+        return _shown(f"{named}{error.strerror}"), FAILED
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
@@ -71,6 +72,11 @@ def _told(error: Exception) -> tuple[str, int]:
         f"unexpected {type(error).__name__}{where}; run `sluice --debug …` to see all of it",
         FAILED,
     )
+
+
+def _shown(message: str) -> str:
+    """A server's text or a file's name may hold anything; a wrong filter has lines of its own."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in message)
 
 
 app = typer.Typer(

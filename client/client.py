@@ -9,6 +9,7 @@ of ``common.errors``. It must never retry on its own: the channel repeats what i
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -26,7 +27,7 @@ from client.versions import (
     to_version,
 )
 from common.connection import DEFAULT_TARGET
-from common.errors import Unavailable
+from common.errors import InvalidArgument, Unavailable
 from common.rpc import ChannelSettings, open_channel, translate_rpc_error
 from common.telemetry import Stage, span
 from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
@@ -45,6 +46,7 @@ VERIFY_TIMEOUT_S = 900.0
 STREAM_TIMEOUT_S = 86_400.0
 # What grpc.aio puts over the server's status when a write meets it (grpc/grpc issue 36066).
 _LOST_STATUS = "Internal error from Core"
+_UNCONNECTED = ("failed to connect", "connections to all backends", "errors resolving")
 
 
 class SluiceClient:
@@ -115,7 +117,11 @@ class SluiceClient:
 
     async def search(self, query: SearchQuery, *, timeout_s: float | None = None) -> SearchResponse:
         """Answer one query, within ``timeout_s`` seconds."""
-        with span(Stage.CLIENT_SEARCH, collection=query.collection), self._our_errors():
+        with (
+            span(Stage.CLIENT_SEARCH, collection=query.collection),
+            self._our_errors(),
+            _fitting(),
+        ):
             request = to_request(query, self._tenant)
             answer = await self._query.Search(request, timeout=timeout_s or self._timeout_s)
         return to_response(answer)
@@ -127,14 +133,23 @@ class SluiceClient:
 
         Yields:
             The number of the query, counted from 0, and its answer or the error it ended with.
+
+        Raises:
+            InvalidArgument: a query does not fit a message.
         """
+        failures: list[Exception] = []
 
         async def requests() -> AsyncIterator[query_pb2.SearchStreamRequest]:
             sequence = 0
-            async for query in queries:
-                search = to_request(query, self._tenant)
-                yield query_pb2.SearchStreamRequest(sequence=sequence, search=search)
-                sequence += 1
+            try:
+                async for query in queries:
+                    with _fitting():
+                        search = to_request(query, self._tenant)
+                    yield query_pb2.SearchStreamRequest(sequence=sequence, search=search)
+                    sequence += 1
+            except Exception as error:
+                failures.append(error)
+                raise
 
         call = self._query.SearchStream(requests(), timeout=timeout_s)
         try:
@@ -144,6 +159,11 @@ class SluiceClient:
                         yield message.sequence, _error_of(message.error)
                     else:
                         yield message.sequence, to_response(message.response)
+        except asyncio.CancelledError:
+            # grpc.aio cancels a call whose requests fail, and drops the reason.
+            if failures:
+                raise failures[0] from None
+            raise
         finally:
             call.cancel()
 
@@ -151,32 +171,32 @@ class SluiceClient:
 
     async def create(self, collection: str, *, if_absent: bool = False) -> Collection:
         """Create a collection with an empty active version."""
-        request = collections_pb2.CreateCollectionRequest(
-            tenant=self._tenant, collection=collection, if_absent=if_absent
-        )
-        with self._our_errors():
+        with self._our_errors(), _fitting():
+            request = collections_pb2.CreateCollectionRequest(
+                tenant=self._tenant, collection=collection, if_absent=if_absent
+            )
             response = await self._collections.CreateCollection(request, timeout=self._timeout_s)
         return to_collection(response.collection)
 
     async def collections(self) -> tuple[Collection, ...]:
         """All collections of the tenant, by name."""
-        request = collections_pb2.ListCollectionsRequest(tenant=self._tenant)
-        with self._our_errors():
+        with self._our_errors(), _fitting():
+            request = collections_pb2.ListCollectionsRequest(tenant=self._tenant)
             response = await self._collections.ListCollections(request, timeout=self._timeout_s)
         return tuple(to_collection(collection) for collection in response.collections)
 
     async def describe(self, collection: str) -> Collection:
         """One collection with every version still kept, counted now."""
-        request = collections_pb2.DescribeCollectionRequest(
-            tenant=self._tenant, collection=collection
-        )
-        with self._our_errors():
+        with self._our_errors(), _fitting():
+            request = collections_pb2.DescribeCollectionRequest(
+                tenant=self._tenant, collection=collection
+            )
             response = await self._collections.DescribeCollection(request, timeout=self._timeout_s)
         return to_collection(response.collection)
 
     async def delete(self, collection: str, *, version: int | None = None) -> None:
         """Delete a collection, or only one version of it that is not active."""
-        with self._our_errors():
+        with self._our_errors(), _fitting():
             if version is None:
                 whole = collections_pb2.DeleteCollectionRequest(
                     tenant=self._tenant, collection=collection
@@ -190,8 +210,10 @@ class SluiceClient:
 
     async def begin_version(self, collection: str) -> IndexVersion:
         """Begin the next version beside the active one."""
-        request = collections_pb2.BeginVersionRequest(tenant=self._tenant, collection=collection)
-        with self._our_errors():
+        with self._our_errors(), _fitting():
+            request = collections_pb2.BeginVersionRequest(
+                tenant=self._tenant, collection=collection
+            )
             response = await self._collections.BeginVersion(request, timeout=self._timeout_s)
         return to_version(response.version)
 
@@ -199,31 +221,31 @@ class SluiceClient:
         self, collection: str, *, version: int = 0, expected_documents: int | None = None
     ) -> Verification:
         """Check that every document of a version is complete; 0 means the active version."""
-        request = collections_pb2.VerifyVersionRequest(
-            tenant=self._tenant,
-            collection=collection,
-            index_version=version,
-            expected_documents=expected_documents,
-        )
-        with self._our_errors():
+        with self._our_errors(), _fitting():
+            request = collections_pb2.VerifyVersionRequest(
+                tenant=self._tenant,
+                collection=collection,
+                index_version=version,
+                expected_documents=expected_documents,
+            )
             response = await self._collections.VerifyVersion(request, timeout=VERIFY_TIMEOUT_S)
         return Verification(to_version(response.version), response.passed, tuple(response.findings))
 
     async def activate(self, collection: str, version: int) -> tuple[ActivePointer, bool]:
         """Make a version the active one; False if it was active already."""
-        request = collections_pb2.ActivateVersionRequest(
-            tenant=self._tenant, collection=collection, index_version=version
-        )
-        with self._our_errors():
+        with self._our_errors(), _fitting():
+            request = collections_pb2.ActivateVersionRequest(
+                tenant=self._tenant, collection=collection, index_version=version
+            )
             response = await self._collections.ActivateVersion(request, timeout=self._timeout_s)
         return to_pointer(response.active), response.changed
 
     async def roll_back(self, collection: str) -> ActivePointer:
         """Activate the version that was active before."""
-        request = collections_pb2.RollBackCollectionRequest(
-            tenant=self._tenant, collection=collection
-        )
-        with self._our_errors():
+        with self._our_errors(), _fitting():
+            request = collections_pb2.RollBackCollectionRequest(
+                tenant=self._tenant, collection=collection
+            )
             response = await self._collections.RollBackCollection(request, timeout=self._timeout_s)
         return to_pointer(response.active)
 
@@ -269,13 +291,13 @@ class SluiceClient:
         Returns:
             For each id ``deleted``, ``absent`` or ``superseded``.
         """
-        request = index_pb2.DeleteDocumentsRequest(
-            tenant=self._tenant,
-            collection=collection,
-            index_version=version,
-            documents=[index_pb2.DocumentDeletion(document_id=id_) for id_ in document_ids],
-        )
-        with self._our_errors():
+        with self._our_errors(), _fitting():
+            request = index_pb2.DeleteDocumentsRequest(
+                tenant=self._tenant,
+                collection=collection,
+                index_version=version,
+                documents=[index_pb2.DocumentDeletion(document_id=id_) for id_ in document_ids],
+            )
             response = await self._index.DeleteDocuments(request, timeout=self._timeout_s)
         return {
             result.document_id: index_pb2.DeletionOutcome.Name(result.outcome)
@@ -285,10 +307,21 @@ class SluiceClient:
         }
 
 
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Around the making of a request: what does not fit a message is the caller's fault."""
+    try:
+        yield
+    except UnicodeError:
+        raise InvalidArgument("text must be valid Unicode; check its encoding") from None
+    except ValueError:
+        raise InvalidArgument("a number is beyond the range of its field") from None
+
+
 def _is_unconnected(error: grpc.aio.AioRpcError) -> bool:
     """Whether no server was reached at all; gRPC says so in words only."""
     details = (error.details() or "").lower()
-    said = "failed to connect" in details or "connections to all backends" in details
+    said = any(words in details for words in _UNCONNECTED)
     return said and error.code() is grpc.StatusCode.UNAVAILABLE
 
 

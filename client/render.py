@@ -108,8 +108,9 @@ def _explained(response: SearchResponse) -> list[RenderableType]:
 
 def _scores(hits: Iterable[Hit]) -> Table:
     table = _table()
-    for name in ("hit", "score", "similarity", "meaning", "BM25", "words", "rank by meaning"):
+    for name in ("hit", "score", "cosine", "meaning", "BM25", "words"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("rank by meaning", justify="right")
     for hit in hits:
         if hit.parts:
             table.add_row(

@@ -91,6 +91,7 @@ class Chroma:
             InvalidArgument: the store refused what it was asked.
             Unavailable: the store does not answer in ``timeout_s``.
         """
+        # Given up while it still waits for a thread, a read is never begun.
         return await self._within_time(self._begin(function, *args, **kwargs))
 
     async def write(self, function: Callable[..., Any], *args: object, **kwargs: object) -> None:
@@ -109,7 +110,7 @@ class Chroma:
             )
         future = self._begin(function, *args, **kwargs)
         try:
-            await self._within_time(future)
+            await self._within_time(asyncio.shield(future))
         finally:
             if not future.done():
                 self._late.add(future)
@@ -130,7 +131,7 @@ class Chroma:
 
     async def _within_time(self, future: asyncio.Future[Any]) -> Any:  # noqa: ANN401 — as call
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self._settings.timeout_s)
+            return await asyncio.wait_for(future, self._settings.timeout_s)
         except Exception as error:
             raise _translate(error) from error
 

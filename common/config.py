@@ -137,4 +137,5 @@ def _explain(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{key}: no such key{more}"
-    return f"{key}: {first['msg']}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}{more}"

@@ -10,6 +10,7 @@ other.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -130,8 +131,9 @@ def _parse(candidates: Sequence[str]) -> dict[int, ChunkId]:
     """Ids by index; what bears no chunk id was not written by Sluice and is left aside."""
     ids: dict[int, ChunkId] = {}
     for index, text in enumerate(candidates):
-        try:
+        with suppress(InvalidArgument):
             ids[index] = parse_chunk_id(text)
-        except InvalidArgument:
-            logger.warning("the store holds a record that is no chunk", extra={"id": text})
+    if foreign := len(candidates) - len(ids):
+        # Their ids are somebody else's, and may be anything.
+        logger.warning("the store holds records that are no chunks", extra={"records": foreign})
     return ids

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from common.config import Settings
-from common.rpc import ServerSettings
+from common.rpc import ListenAddress, ServerSettings
 
 MIB = 2**20
 
@@ -15,7 +15,7 @@ MIB = 2**20
 class QueryServerSettings(ServerSettings):
     """As every server's, on the query server's port."""
 
-    listen: str = Field(default="127.0.0.1:50052", pattern=r"^(unix:.+|.+:\d{1,5})$")
+    listen: ListenAddress = "127.0.0.1:50052"
 
 
 class RerankSettings(Settings):
@@ -45,7 +45,9 @@ class QuerySettings(Settings):
         deadline_s: of a request that brings none, in seconds.
         rerank_reserve_ms: with less time left than this, reranking is skipped.
         max_searches: searches that run at once.
-        max_waiting: searches that wait for their turn; beyond that they are refused.
+        max_waiting: searches that wait for their turn; beyond that they are refused with a delay.
+            With those that run it stays below the server's ``max_concurrent_rpcs``, over which
+            gRPC refuses without one.
         max_stream_searches: searches of one stream in progress at once.
         chunk_cache_bytes: bound of the texts kept in memory.
         instance_ttl_s: how long its registration outlives it, in seconds.
@@ -57,7 +59,7 @@ class QuerySettings(Settings):
     deadline_s: float = Field(default=10.0, gt=0, le=600)
     rerank_reserve_ms: float = Field(default=50.0, ge=0)
     max_searches: int = Field(default=32, ge=1, le=4096)
-    max_waiting: int = Field(default=256, ge=0, le=65_536)
+    max_waiting: int = Field(default=128, ge=0, le=65_536)
     max_stream_searches: int = Field(default=8, ge=1, le=256)
     chunk_cache_bytes: int = Field(default=256 * MIB, ge=0)
     instance_ttl_s: int = Field(default=10, ge=2, le=600)

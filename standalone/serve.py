@@ -15,6 +15,7 @@ from common.chroma import ChromaSettings, open_chroma
 from common.config import Settings
 from common.coordination import CoordinatorSettings, IndexRegistry, open_coordinator
 from common.embedding import EmbeddingSettings, open_embedder
+from common.errors import ConfigurationError
 from common.rpc import ServerSettings, serve
 from common.telemetry import TelemetrySettings
 from indexer.chunking import ChunkingSettings
@@ -51,10 +52,17 @@ async def run(
     """Serve until ``stop`` is set; ``on_ready`` gets the address once requests are taken.
 
     Raises:
-        ConfigurationError: the data directory is in use, the port is taken, the model is missing.
+        ConfigurationError: the data directory cannot be made or is in use, the port is taken, the
+            model is missing.
     """
     data_dir = config.up.data_dir
-    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"up.data_dir: cannot make {data_dir} ({error.strerror}); name a folder that this user"
+            " may write"
+        ) from error
     async with AsyncExitStack() as stack:
         coordinator = await asyncio.to_thread(
             open_coordinator,

@@ -269,7 +269,10 @@ class IndexRegistry:
     async def _existing(self, tenant: str, name: str) -> _Collection:
         found = await self._read(tenant, name)
         if not found.exists:
-            raise NotFound(f"tenant {found.tenant} has no collection {name}; create it first")
+            raise NotFound(
+                f"tenant {found.tenant} has no collection {name}; `sluice collections list` shows "
+                "those there are, `sluice ingest` makes one"
+            )
         return found
 
     async def _activate(self, found: _Collection, number: int) -> tuple[Pointer, bool]:

@@ -6,13 +6,21 @@ get ``SluiceError`` back from ``translate_rpc_error``.
 
 from common.rpc.channel import ChannelSettings, open_channel
 from common.rpc.deadline import Deadline
-from common.rpc.server import GrpcServer, ServerSettings, ServiceBinding, serve, stop_on_signals
+from common.rpc.server import (
+    GrpcServer,
+    ListenAddress,
+    ServerSettings,
+    ServiceBinding,
+    serve,
+    stop_on_signals,
+)
 from common.rpc.status import translate_rpc_error
 
 __all__ = [
     "ChannelSettings",
     "Deadline",
     "GrpcServer",
+    "ListenAddress",
     "ServerSettings",
     "ServiceBinding",
     "open_channel",

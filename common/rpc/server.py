@@ -12,12 +12,11 @@ import signal
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from common.config import Settings
 from common.errors import ConfigurationError
@@ -29,6 +28,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
 logger = logging.getLogger(__name__)
+
+_MAX_PORT = 65_535
+
+
+def _is_address(listen: str) -> str:
+    """The text itself; gRPC would take a port that is too great modulo 65,536."""
+    host, _, port = listen.rpartition(":")
+    if listen.removeprefix("unix:") not in {listen, ""}:
+        return listen
+    if host and port.isascii() and port.isdecimal() and int(port) <= _MAX_PORT:
+        return listen
+    raise ValueError(f"write HOST:PORT, the port from 0 to {_MAX_PORT}, or unix:PATH")
+
+
+ListenAddress: TypeAlias = Annotated[str, AfterValidator(_is_address)]
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
@@ -59,7 +73,7 @@ class ServerSettings(Settings):
         tls_client_ca: PEM authorities; with it clients must show a certificate.
     """
 
-    listen: str = Field(default="127.0.0.1:50051", pattern=r"^(unix:.+|.+:\d{1,5})$")
+    listen: ListenAddress = "127.0.0.1:50051"
     max_message_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     max_concurrent_rpcs: int = Field(default=256, ge=1)
     drain_s: float = Field(default=20.0, ge=0.0)
@@ -90,6 +104,9 @@ class GrpcServer:
         Raises:
             ConfigurationError: the address cannot be bound, or the TLS files cannot be used.
         """
+        # A client, which imports this module too, starts faster without.
+        from grpc_reflection.v1alpha import reflection  # noqa: PLC0415  # as said above
+
         credentials = server_credentials(
             settings.tls_certificate, settings.tls_key, settings.tls_client_ca
         )
@@ -110,6 +127,7 @@ class GrpcServer:
         try:
             yield cls(server, health, address)
         finally:
+            logger.info("stopping", extra={"address": address, "drain_s": settings.drain_s})
             health.stop()
             await server.stop(settings.drain_s)
             logger.info("stopped", extra={"address": address})
@@ -140,10 +158,17 @@ async def serve(
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """Let SIGTERM and SIGINT set the event instead of ending the process."""
+    """Let the first SIGTERM or SIGINT set the event; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        stop.set()
+
+    for number in numbers:
+        loop.add_signal_handler(number, first)
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:

@@ -79,9 +79,13 @@ def translate_rpc_error(error: grpc.aio.AioRpcError) -> SluiceError:
     """The error of Sluice that a failed call stands for, by its status code.
 
     The message and the retry delay are kept. A status that no class carries (a server that does
-    not know the method, say) becomes the root class, its message led by the name of the status.
+    not know the method, say) becomes the root class, its message led by the name of the status;
+    CANCELLED becomes Unavailable.
     """
     code, message = error.code(), error.details() or ""
+    if code is grpc.StatusCode.CANCELLED:
+        # Who cancels a call himself gets CancelledError; this came from a server that stops.
+        return Unavailable("the server stopped before it answered; try again")
     retry_after_ms = _retry_delay_ms(error.trailing_metadata() or ())
     found = _CLASSES.get(code)
     if found is None:

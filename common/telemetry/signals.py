@@ -11,11 +11,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from random import getrandbits
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.metrics import NoOpMeter
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +58,6 @@ class UnexportedTracer(trace.Tracer):
     The sampled flag is set: whoever continues the trace may export its own part.
     """
 
-    _ids = RandomIdGenerator()
     _flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 
     def start_span(  # noqa: D102  # documented by the interface
@@ -73,8 +72,8 @@ class UnexportedTracer(trace.Tracer):
         set_status_on_exception: bool = True,  # noqa: ARG002, FBT001, FBT002  # the interface's
     ) -> trace.Span:
         parent = trace.get_current_span(context).get_span_context()
-        trace_id = parent.trace_id if parent.is_valid else self._ids.generate_trace_id()
-        span_id = self._ids.generate_span_id()
+        trace_id = parent.trace_id if parent.is_valid else _random_id(128)
+        span_id = _random_id(64)
         identity = trace.SpanContext(trace_id, span_id, is_remote=False, trace_flags=self._flags)
         return trace.NonRecordingSpan(identity)
 
@@ -82,6 +81,11 @@ class UnexportedTracer(trace.Tracer):
         self, name: str, context: Context | None = None, **_: object
     ) -> AbstractContextManager[trace.Span]:
         return trace.use_span(self.start_span(name, context))
+
+
+def _random_id(bits: int) -> int:
+    """Any number but 0, which W3C trace context keeps for "none"."""
+    return getrandbits(bits) or 1
 
 
 @dataclass(frozen=True, slots=True)

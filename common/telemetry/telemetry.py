@@ -1,6 +1,7 @@
 """Opens and closes what telemetry needs: tracer, meter, Prometheus endpoint and log handler.
 
-Standard ``OTEL_`` variables choose where traces and metrics go; by default nowhere. The exporters
+Standard ``OTEL_`` variables choose where traces and metrics go; by default nowhere, and then
+OpenTelemetry's SDK is not even imported: a command line starts faster without it. The exporters
 themselves read their endpoint, headers and certificates from the process's environment, as
 OpenTelemetry specifies. Never sets OpenTelemetry's process-wide providers.
 """
@@ -14,22 +15,7 @@ import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal, Self
 
-from opentelemetry.metrics import Meter, NoOpMeter
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    ConsoleMetricExporter,
-    MetricReader,
-    PeriodicExportingMetricReader,
-)
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
-    ConsoleSpanExporter,
-    SimpleSpanProcessor,
-    SpanExporter,
-)
-from prometheus_client import CollectorRegistry, start_http_server
+from opentelemetry.metrics import NoOpMeter
 from pydantic import Field
 
 from common.config import Settings
@@ -42,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-    from opentelemetry.trace import Tracer
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 FLUSH_S = 5.0
 _PACKAGES = (
@@ -102,19 +89,23 @@ class Telemetry:
         enabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
         traces = _exporters("OTEL_TRACES_EXPORTER", environ) if enabled else ()
         metrics = _exporters("OTEL_METRICS_EXPORTER", environ) if enabled else ()
-        resource = Resource.create({"service.name": service})
         stack = ExitStack()
         try:
             stack.enter_context(_log_handler(service, settings))
-            readers = [metric_reader] if metric_reader is not None else []
-            address = None
-            if settings.metrics_listen is not None:
-                reader, address = stack.enter_context(_prometheus(settings.metrics_listen))
-                readers.append(reader)
-            readers += map(_metric_reader, metrics)
-            tracer = _tracer(stack, resource, traces, span_exporter)
-            meter = _meter(stack, resource, readers)
-            stack.enter_context(signals.use(Signals.create(tracer, meter)))
+            opened, address = Signals.create(UnexportedTracer(), NoOpMeter("sluice")), None
+            if any((traces, metrics, span_exporter, metric_reader, settings.metrics_listen)):
+                from common.telemetry import export  # noqa: PLC0415  # slow to import
+
+                opened, address = export.start(
+                    stack,
+                    service,
+                    traces=traces,
+                    metrics=metrics,
+                    listen=settings.metrics_listen,
+                    span_exporter=span_exporter,
+                    metric_reader=metric_reader,
+                )
+            stack.enter_context(signals.use(opened))
         except BaseException:
             stack.close()
             raise
@@ -147,74 +138,6 @@ def _exporters(variable: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     if "otlp" in chosen and environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc") != "grpc":
         raise ConfigurationError("OTEL_EXPORTER_OTLP_PROTOCOL: only grpc is built in; set grpc")
     return chosen
-
-
-def _span_exporter(kind: str) -> SpanExporter:
-    if kind == "console":
-        return ConsoleSpanExporter(out=sys.stderr)
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415  # slow to import, seldom used
-        OTLPSpanExporter,
-    )
-
-    return OTLPSpanExporter()
-
-
-def _metric_reader(kind: str) -> MetricReader:
-    if kind == "console":
-        return PeriodicExportingMetricReader(ConsoleMetricExporter(out=sys.stderr))
-    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415  # slow to import, seldom used
-        OTLPMetricExporter,
-    )
-
-    return PeriodicExportingMetricReader(OTLPMetricExporter())
-
-
-def _tracer(
-    stack: ExitStack, resource: Resource, kinds: tuple[str, ...], extra: SpanExporter | None
-) -> Tracer:
-    if not kinds and extra is None:
-        return UnexportedTracer()
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    stack.callback(provider.shutdown)
-    for kind in kinds:
-        provider.add_span_processor(BatchSpanProcessor(_span_exporter(kind)))
-    if extra is not None:
-        provider.add_span_processor(SimpleSpanProcessor(extra))
-    return provider.get_tracer("sluice")
-
-
-def _meter(stack: ExitStack, resource: Resource, readers: list[MetricReader]) -> Meter:
-    if not readers:
-        return NoOpMeter("sluice")
-    # Exemplars would double the cost of a measurement; traces are joined to logs instead.
-    exemplars = AlwaysOffExemplarFilter()
-    provider = MeterProvider(readers, resource, exemplars, shutdown_on_exit=False)
-    stack.callback(provider.shutdown)
-    return provider.get_meter("sluice")
-
-
-@contextmanager
-def _prometheus(listen: str) -> Iterator[tuple[MetricReader, str]]:
-    from opentelemetry.exporter.prometheus import (  # noqa: PLC0415  # only with an endpoint
-        PrometheusMetricReader,
-    )
-
-    host, _, port = listen.rpartition(":")
-    registry = CollectorRegistry()
-    reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
-    try:
-        server, thread = start_http_server(int(port), host.strip("[]"), registry)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(
-            f"telemetry.metrics_listen: cannot listen on {listen}"
-            f" ({type(error).__name__}); choose a free port of this machine"
-        ) from error
-    try:
-        yield reader, f"{host}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(FLUSH_S)
 
 
 @contextmanager

@@ -332,18 +332,20 @@ async def test_texts_are_read_once_and_metadata_every_time(
     assert {hit.metadata["lang"] for hit in after.hits} == {"fr"}
 
 
-async def test_a_record_that_sluice_did_not_write_is_left_aside(
-    index: WrittenIndex, open_searcher: OpenSearcher
+async def test_records_that_sluice_did_not_write_are_left_aside_and_told_of_in_one_line(
+    index: WrittenIndex, open_searcher: OpenSearcher, caplog: pytest.LogCaptureFixture
 ):
     await index.holding(FAILOVER)
     await (await index.store()).upsert(
-        ids=["a8098c1a-f86e-11da-bd1a-00112444be1e"],
-        embeddings=await index.embedder.embed_documents(["namenode"]),
-        documents=["namenode"],
-        metadatas=[{"foreign": True}],
+        ids=["a8098c1a-f86e-11da-bd1a-00112444be1e", "another's"],
+        embeddings=await index.embedder.embed_documents(["namenode", "namenode quota"]),
+        documents=["namenode", "namenode quota"],
+        metadatas=[{"foreign": True}, {"foreign": True}],
     )
     result = await ask(await open_searcher(), "namenode")
     assert set(uris(result)) == {FAILOVER.uri}
+    told = [record for record in caplog.records if record.name == "query.selection"]
+    assert [record.__dict__["records"] for record in told] == [2]
 
 
 async def test_an_answer_is_of_one_version_though_it_is_switched_meanwhile(

@@ -21,6 +21,7 @@ def fails(how: str):
     raise {"usage": InvalidArgument("not a\\x1b[2J name", field="name"),
            "failed": Unavailable("gone; start it"),
            "bug": RuntimeError("secret text of a document"),
+           "disk": OSError(28, "No space left on device", "/a\\x1b[2J/place"),
            "interrupt": KeyboardInterrupt(),
            "code": typer.Exit(3)}[how]
 def needs():
@@ -112,6 +113,14 @@ def test_a_bug_names_its_place_and_no_text(run):
     assert "secret" not in result.output
 
 
+def test_what_the_system_refuses_is_said_in_its_words(run):
+    result = run("fails", "disk")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: /a [2J/place: No space left on device\n",
+    )
+
+
 def test_debug_shows_all_of_a_bug(run):
     assert isinstance(run("--debug", "fails", "bug").exception, RuntimeError)
 
@@ -183,7 +192,8 @@ def test_starting_brings_in_nothing_heavy():
 def test_searching_brings_in_no_service_and_no_store():
     code = (
         "import sys, client.commands.session, client.render; found = {'indexer', 'ingestor',"
-        " 'query', 'rerank_zig', 'standalone', 'chromadb', 'onnxruntime', 'llama_index', 'numpy'}"
+        " 'query', 'rerank_zig', 'standalone', 'chromadb', 'onnxruntime', 'llama_index', 'numpy',"
+        " 'opentelemetry.sdk', 'prometheus_client'}"
         " & set(sys.modules); sys.exit(str(found) if found else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

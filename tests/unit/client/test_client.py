@@ -8,6 +8,7 @@ import sys
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 
 from client.answers import SearchQuery
@@ -62,14 +63,17 @@ class Indexer(index_pb2_grpc.IndexServiceServicer):
 
 
 class Searcher(query_pb2_grpc.QueryServiceServicer):
-    """Remembers what it is asked; never answers the question "wait"."""
+    """Remembers what it is asked; never answers "wait", and ends "stop" as a stop does."""
 
     def __init__(self):
         self.asked = []
         self.waits = asyncio.Event()
 
-    async def Search(self, request, _):  # noqa: N802  # named by the contract
+    async def Search(self, request, context):  # noqa: N802  # named by the contract
         self.asked.append(request)
+        if request.text == "stop":
+            # What gRPC answers to calls that no servicer took before the server's stop.
+            await context.abort(grpc.StatusCode.CANCELLED)
         if request.text == "wait":
             self.waits.set()
             await asyncio.Event().wait()
@@ -77,13 +81,18 @@ class Searcher(query_pb2_grpc.QueryServiceServicer):
             index_version=1, degraded=[query_pb2.DEGRADATION_STALE_ROUTE]
         )
 
+    async def SearchStream(self, requests, _):  # noqa: N802  # named by the contract
+        async for request in requests:
+            response = query_pb2.SearchResponse(index_version=1)
+            yield query_pb2.SearchStreamResponse(sequence=request.sequence, response=response)
+
 
 def an_indexer(**options):
     return Indexer(**options)  # type: ignore[abstract]  # the other methods are not called
 
 
 def a_searcher():
-    return Searcher()  # type: ignore[abstract]  # as above
+    return Searcher()
 
 
 @asynccontextmanager
@@ -249,3 +258,52 @@ async def test_a_server_that_is_not_there_is_named_with_what_to_do():
     async with SluiceClient("127.0.0.1:1", settings) as client:
         with pytest.raises(Unavailable, match=r"no server answers at 127\.0\.0\.1:1; start one"):
             await client.collections()
+
+
+async def test_a_name_that_does_not_resolve_is_a_server_that_is_not_there():
+    settings = ChannelSettings(max_attempts=1)
+    async with SluiceClient("no-such-host.invalid:1", settings) as client:
+        with pytest.raises(Unavailable, match=r"at no-such-host\.invalid:1; start one"):
+            await client.collections()
+
+
+async def test_an_error_of_the_source_of_queries_reaches_the_caller():
+    async def queries():
+        yield SearchQuery("one", "docs")
+        raise LookupError("the source broke")
+
+    async with connected(searcher=a_searcher()) as client:
+        with pytest.raises(LookupError, match="the source broke"):
+            async for _ in client.search_stream(queries()):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (SearchQuery("x", "docs", top_k=2**31), "a number is beyond the range of its field"),
+        (SearchQuery("caf\udce9", "docs"), "text must be valid Unicode"),
+    ],
+)
+async def test_what_does_not_fit_a_message_is_wrong_input(asked, message):
+    async def queries():
+        yield asked
+
+    async with connected(searcher=a_searcher()) as client:
+        with pytest.raises(InvalidArgument, match=message):
+            await client.search(asked)
+        with pytest.raises(InvalidArgument, match=message):
+            async for _ in client.search_stream(queries()):
+                pass
+
+
+async def test_a_version_beyond_its_field_is_wrong_input():
+    async with connected() as client:
+        with pytest.raises(InvalidArgument, match="beyond the range"):
+            await client.activate("docs", 2**64)
+
+
+async def test_a_call_that_a_stopping_server_did_not_take_is_unavailable():
+    async with connected(searcher=a_searcher()) as client:
+        with pytest.raises(Unavailable, match="the server stopped before it answered"):
+            await client.search(SearchQuery("stop", "docs"))

@@ -101,13 +101,19 @@ def test_the_query_words_stand_out_on_a_terminal_and_only_there():
 
 def test_explain_shows_the_parts_the_plan_and_the_stages():
     text = lines(shown(search_answer(response(hit()), explain=True, width=80, base=BASE)))
-    assert "hit  score  similarity  meaning   BM25  words  rank by meaning" in text
-    assert "  1  0.934       0.710    1.000  12.30  0.830                2" in text
+    assert "hit  score  cosine  meaning   BM25  words  rank by meaning" in text
+    assert "  1  0.934   0.710    1.000  12.30  0.830                2" in text
     assert "terms   job keytab" in text
     assert "score   0.5 · meaning + 0.5 · words (BM25 k1 1.2, b 0.75; min-max)" in text
     assert 'filter  {"lang":"en"}' in text
     assert "retrieve ████████████████████████ 5.25 ms" in text
     assert "embed    █████████▏               2.00 ms" in text
+
+
+def test_the_parts_of_a_score_are_whole_on_a_narrow_terminal():
+    text = lines(shown(search_answer(response(hit()), explain=True, width=50), width=50))
+    assert "hit  score  cosine  meaning   BM25  words  meaning" in text
+    assert "  1  0.934   0.710    1.000  12.30  0.830        2" in text
 
 
 def test_why_an_answer_is_less_than_it_could_be_is_said_in_words():

@@ -101,7 +101,7 @@ def test_embedded_without_a_path_is_a_fault_of_configuration():
     class Example(Settings):
         chroma: ChromaSettings
 
-    with pytest.raises(ConfigurationError, match=r"chroma: .*needs chroma\.path"):
+    with pytest.raises(ConfigurationError, match=r"^chroma: mode embedded needs chroma\.path"):
         load(Example, file=None, environ={"SLUICE_CHROMA__MODE": "embedded"})
 
 
@@ -121,4 +121,28 @@ async def test_no_write_overtakes_one_that_timed_out(tmp_path):
     await asyncio.wait_for(chroma.written(), 30)
     await chroma.write(order.append, "next")
     assert order == ["late", "next"]
+    await chroma.aclose()
+
+
+async def test_a_read_that_was_given_up_is_never_begun(tmp_path):
+    settings = ChromaSettings(mode="embedded", path=tmp_path, max_concurrency=1, timeout_s=30)
+    chroma = open_chroma(settings)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    running = asyncio.create_task(chroma.call(slow))
+    await asyncio.to_thread(begun.wait, 30)
+    calls: list[int] = []
+    waiting = [asyncio.create_task(chroma.call(calls.append, n)) for n in range(50)]
+    await asyncio.wait(waiting, timeout=0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    go_on.set()
+    await running
+    await chroma.call(calls.append, -1)
+    assert calls == [-1]
     await chroma.aclose()

@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import Overloaded
 from query.admission import Admission
+from query.settings import QuerySettings
 
 
 async def test_beyond_both_bounds_a_search_is_refused_with_a_delay():
@@ -41,3 +42,8 @@ async def test_who_stops_waiting_makes_room():
                     raise AssertionError
     async with asyncio.timeout(5), admission.slot():
         pass
+
+
+def test_by_default_searches_are_refused_with_a_delay_before_the_server_refuses_without_one():
+    settings = QuerySettings()
+    assert settings.max_searches + settings.max_waiting < settings.server.max_concurrent_rpcs

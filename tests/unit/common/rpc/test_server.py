@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +120,7 @@ async def test_a_taken_port_is_an_error_that_names_it(running):
         assert "another process holds it" in caught.value.message
 
 
-@pytest.mark.parametrize("listen", ["", "50051", "host:", "host:123456"])
+@pytest.mark.parametrize("listen", ["", "50051", "host:", "host:65536", "unix:"])
 def test_an_address_without_a_port_is_refused(listen: str):
     with pytest.raises(ValidationError):
         ServerSettings(listen=listen)
@@ -226,3 +228,20 @@ async def test_half_a_certificate_is_refused(running, certificate: Certificate):
                 pass
     with pytest.raises(ConfigurationError, match="cannot read"):
         open_channel("localhost:1", ChannelSettings(tls_ca=chain.with_name("absent.pem")))
+
+
+def test_a_second_sigterm_ends_the_process_at_once():
+    program = (
+        "import asyncio, os, signal\n"
+        "from common.rpc import stop_on_signals\n"
+        "async def main():\n"
+        "    stop = asyncio.Event()\n"
+        "    stop_on_signals(stop)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    await stop.wait()\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    await asyncio.sleep(30)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=20, check=False)
+    assert done.returncode == -signal.SIGTERM
