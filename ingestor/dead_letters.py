@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.errors import FailedPrecondition
 from ingestor.file_records import FileOutcome
-from ingestor.manifest import Manifest, read_key, read_rows, unusable_state
+from ingestor.manifest import Manifest, only_job, read_key, read_rows, unusable_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -112,12 +112,13 @@ class DeadLetters:
 
     async def _drop(self, key: ManifestKey, paths: set[str]) -> int:
         dropped = 0
-        manifest = await open_settled(self._state, key, self._executor)
-        async for record in manifest.rows():
-            if record.path in paths and record.outcome == FileOutcome.DEAD_LETTER:
-                manifest.record(replace(record, outcome=FileOutcome.DROPPED))
-                dropped += 1
-        await manifest.merge()
+        async with only_job(self._state, key, self._executor):
+            manifest = await open_settled(self._state, key, self._executor)
+            async for record in manifest.rows():
+                if record.path in paths and record.outcome == FileOutcome.DEAD_LETTER:
+                    manifest.record(replace(record, outcome=FileOutcome.DROPPED))
+                    dropped += 1
+            await manifest.merge()
         return dropped
 
     def _roots(self, collection: str | None) -> list[ManifestKey]:

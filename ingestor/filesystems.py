@@ -78,7 +78,10 @@ def locate(uri: str, hdfs: HdfsSettings) -> Location:
         raise InvalidArgument("give a path or a URI", field="uri")
     if not _SCHEME.match(uri):
         return _local(uri)
-    scheme = urlsplit(uri).scheme.lower()
+    try:
+        scheme = urlsplit(uri).scheme.lower()
+    except ValueError as error:
+        raise InvalidArgument(f"it is malformed: {error}", field="uri") from None
     if scheme == "file":
         return _local(unquote(urlsplit(uri).path))
     if scheme == "hdfs":
@@ -108,7 +111,10 @@ def _hdfs(uri: str, settings: HdfsSettings) -> Location:
     parts = urlsplit(uri)
     path = os.path.normpath(unquote(parts.path) or "/")
     canonical = f"hdfs://{parts.netloc}{quote(path).rstrip('/')}"
-    host, port = parts.hostname or "default", parts.port
+    try:
+        host, port = parts.hostname or "default", parts.port
+    except ValueError as error:
+        raise InvalidArgument(f"it is malformed: {error}", field="uri") from None
     try:
         if settings.client == "native":
             from hdfs_native.fsspec import (  # noqa: PLC0415 — an optional client

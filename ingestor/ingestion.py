@@ -23,7 +23,13 @@ from ingestor.extraction import DocumentExtractor
 from ingestor.filesystems import locate
 from ingestor.index_client import CollectionClient, IndexClient, IndexTarget
 from ingestor.job import IngestJob
-from ingestor.manifest import Manifest, ManifestKey, root_folder, version_folder_name
+from ingestor.manifest import (
+    Manifest,
+    ManifestKey,
+    only_job,
+    root_folder,
+    version_folder_name,
+)
 from ingestor.selection import Selection
 from ingestor.sources import open_source
 from ingestor.state_folder import StateFolder
@@ -170,12 +176,12 @@ class Ingestion:
         summaries = []
         async with DocumentExtractor(self._settings.extraction, self._readers) as extractor:
             for source in sources:
-                manifest = await Manifest.open(
-                    self._state, _key(target, source.root_uri), self._keepers
-                )
-                job = self._job(source, selection, extractor, target, manifest)
-                async with show(job.counters, source.root_uri):
-                    summaries.append(await job.run())
+                key = _key(target, source.root_uri)
+                async with only_job(self._state, key, self._keepers):
+                    manifest = await Manifest.open(self._state, key, self._keepers)
+                    job = self._job(source, selection, extractor, target, manifest)
+                    async with show(job.counters, source.root_uri):
+                        summaries.append(await job.run())
         if not rebuild:
             return IngestReport(target, tuple(summaries), is_activated=True)
         expected = sum(summary.documents for summary in summaries)
@@ -209,10 +215,11 @@ class Ingestion:
                         f"`sluice ingest` over {key.root_uri}, which tries every file"
                     )
                 source = await open_source(key.root_uri, self._settings.hdfs, self._readers)
-                manifest = await open_settled(self._state, key, self._keepers)
-                job = self._job(source, selection, extractor, target, manifest, paths)
-                async with show(job.counters, key.root_uri):
-                    summary = await job.run()
+                async with only_job(self._state, key, self._keepers):
+                    manifest = await open_settled(self._state, key, self._keepers)
+                    job = self._job(source, selection, extractor, target, manifest, paths)
+                    async with show(job.counters, key.root_uri):
+                        summary = await job.run()
                 reports.append(IngestReport(target, (summary,), is_activated=True))
         return reports
 

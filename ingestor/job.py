@@ -37,7 +37,7 @@ from ingestor.file_records import (
     next_version,
 )
 from ingestor.index_client import MAX_DELETIONS
-from ingestor.sources import FileEntry
+from ingestor.sources import FileEntry, ListingFault
 from ingestor.summary import Counters, IngestSummary, summarize
 from sluice.index.v1 import index_pb2
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ingestor.manifest import Manifest
     from ingestor.selection import Selection
     from ingestor.settings import IngestSettings
-    from ingestor.sources import ListingFault, Source
+    from ingestor.sources import Source
     from ingestor.stream import IndexStream, Receipt
 
 logger = logging.getLogger(__name__)
@@ -211,7 +211,10 @@ class IngestJob:
         async with aclosing(self._source.walk(self._selection.enters)) as listing:
             async for item in listing:
                 self.counters.listed += isinstance(item, FileEntry)
-                if self._selection.admits(item.path):
+                # Globs for files say nothing of a folder that could not be listed.
+                unseen = isinstance(item, ListingFault) and item.may_be_folder
+                takes = self._selection.enters if unseen else self._selection.admits
+                if takes(item.path):
                     yield item
                 else:
                     self.counters.skipped += 1
@@ -228,6 +231,9 @@ class IngestJob:
                 entry = await self._source.stat(record.path)
                 if entry is None:
                     self._vanish(record)
+                elif isinstance(entry, Fault):
+                    known = FileEntry(record.path, record.uri, record.size, record.modified_us)
+                    self._fail(known, record, entry)
                 else:
                     await self._take(entry, record)
 
@@ -253,7 +259,7 @@ class IngestJob:
     async def _take(self, entry: FileEntry, record: FileRecord | None) -> None:
         """Let a file be read, unless what the listing tells rules it out."""
         fault = None
-        media_type = declared_type(entry.path)
+        media_type = declared_type(entry.path.rpartition("/")[2])
         if entry.size > self._settings.max_file_bytes:
             message = f"over {self._settings.max_file_bytes} bytes: raise --max-file-size"
             fault = Fault(FaultStage.READ, Cause.TOO_LARGE, message)
@@ -382,14 +388,21 @@ class IngestJob:
     def _delete_unknown(self) -> None:
         """Delete what the index holds of this root and neither listing nor manifest knows.
 
-        Not beneath folders that could not be listed; nor what this selection leaves out: another
-        job over a part of this root may have put it there.
+        What is beneath folders that could not be listed is remembered instead, so that a later job
+        finds out what became of it. What this selection leaves out is left alone: another job over
+        a part of this root may have put it there.
         """
         root = self._source.root_uri
         for uri, version in self._held.items():
             path = unquote(uri.removeprefix(root))
-            unlisted = any(uri.startswith(folder) for folder in self._unlisted)
-            if not unlisted and (not path or self._selection.admits(path)):
+            if path and not self._selection.admits(path):
+                continue
+            if any(uri.startswith(folder) for folder in self._unlisted):
+                # Of no size that a file has, so that it will not pass for unchanged.
+                known = FileRecord(path, uri, -1, 0, FileOutcome.INDEXED, version=version)
+                self._manifest.record(known)
+                self.counters.documents_held += 1
+            else:
                 gone = FileRecord(path, uri, 0, 0, FileOutcome.REMOVED)
                 self._deletions.append(_Deletion(document_id(uri), version, gone))
 

@@ -20,7 +20,7 @@ import asyncio
 import hashlib
 import heapq
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -32,7 +32,7 @@ from ingestor.file_records import FileOutcome, FileRecord
 from ingestor.sources import order
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
     from concurrent.futures import Executor
 
     from ingestor.state_folder import StateFolder
@@ -116,7 +116,8 @@ class Manifest:
             found = [name for name in names if name == MANIFEST or name.startswith(_SEGMENT)]
             if not all(_describes(folder, name, key) for name in found):
                 logger.warning("the manifest describes another index or is unreadable")
-                folder.delete_all()
+                for name in names:  # not the folder: it is locked
+                    folder.delete(name)
                 return cls(folder, key, executor, doubtful=True)
             doubtful = RUNNING in names or MANIFEST not in names
             manifest = cls(folder, key, executor, doubtful=doubtful)
@@ -230,6 +231,25 @@ class Manifest:
             return await loop.run_in_executor(self._executor, function, *arguments)
         except OSError as error:
             raise unusable_state(error) from None
+
+
+@asynccontextmanager
+async def only_job(state: StateFolder, key: ManifestKey, executor: Executor) -> AsyncIterator[None]:
+    """Keep other jobs from the manifest: two would overwrite each other's rows.
+
+    FailedPrecondition if another job is at it.
+    """
+    with ExitStack() as stack:
+        lock = key.folder(state).locked()
+        try:
+            await asyncio.get_running_loop().run_in_executor(executor, stack.enter_context, lock)
+        except BlockingIOError:
+            raise FailedPrecondition(
+                f"another job over {key.root_uri} is running: wait for its end"
+            ) from None
+        except OSError as error:
+            raise unusable_state(error) from None
+        yield
 
 
 def unusable_state(error: OSError) -> FailedPrecondition:

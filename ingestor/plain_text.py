@@ -33,6 +33,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+# Half of a pair: JSON's escapes and some codecs can name one, UTF-8 cannot.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_STRAY_SHARE = 0.1
 _HTML_CHARSET = re.compile(
     rb"""<meta[^>]{0,200}charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE
@@ -40,7 +42,7 @@ _HTML_CHARSET = re.compile(
 _HTML_HEAD_BYTES = 4096
 _FRONT_MATTER = re.compile(r"---\n(.{0,4000}?)\n---\n", re.DOTALL)
 _FRONT_MATTER_TITLE = re.compile(r"""^title:[ \t]*["']?(.+?)["']?[ \t]*$""", re.MULTILINE)
-_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$|^(.+)\n=+[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$|^(.+)\n=+[ \t]*$", re.MULTILINE)
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _DELIMITERS = ",;\t|"
 
@@ -75,7 +77,7 @@ def decode(data: bytes, fallback_encoding: str | None = None) -> Decoded | Fault
     if fallback_encoding is not None:
         try:
             return _checked(data.decode(fallback_encoding))
-        except UnicodeDecodeError:
+        except (UnicodeError, LookupError):  # a page may declare a codec that is not one of text
             pass
     return _checked(data.decode("utf-8", "replace"))
 
@@ -90,7 +92,7 @@ def decode_html(data: bytes, fallback_encoding: str | None = None) -> Decoded | 
 
 
 def _checked(text: str) -> Decoded | Fault:
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _SURROGATE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
     replaced = text.count("\ufffd")
     stray = replaced + len(_CONTROL.findall(text))
     if stray > _MAX_STRAY_SHARE * len(text):
@@ -102,11 +104,15 @@ def _checked(text: str) -> Decoded | Fault:
 def markdown_title(text: str) -> str:
     """The title in the front matter, else the first heading outside code, else nothing."""
     if front := _FRONT_MATTER.match(text):
-        if title := _FRONT_MATTER_TITLE.search(front[1]):
-            return title[1]
+        if named := _FRONT_MATTER_TITLE.search(front[1]):
+            return named[1]
         text = text[front.end() :]
     heading = _HEADING.search(_FENCE.sub("", text))
-    return (heading[1] or heading[2]).strip() if heading else ""
+    if not heading:
+        return ""
+    title = (heading[1] or heading[2]).strip()
+    bare = title.rstrip("#")  # closing marks stand after a blank; not by regex: that is quadratic
+    return bare.rstrip() if heading[1] and bare[-1:] in {" ", "\t"} else title
 
 
 def render_csv(text: str, *, max_characters: int, delimiter: str | None = None) -> Rows | Fault:
@@ -157,7 +163,7 @@ def render_json_lines(text: str, *, max_characters: int) -> Rows | Fault:
             return _too_large(max_characters)
     if broken and broken == lines:
         return Fault(FaultStage.EXTRACT, Cause.MALFORMED, "no line of it is JSON")
-    return Rows(blocks.text(), broken)
+    return Rows(_SURROGATE.sub("\ufffd", blocks.text()), broken)
 
 
 class _Blocks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from common.config import Settings
 from common.connection import ConnectionSettings
@@ -60,6 +60,15 @@ class ExtractionSettings(Settings):
     worker_memory_bytes: int = Field(default=4096 * MIB, ge=512 * MIB)
     max_characters: int = Field(default=32 * MIB, ge=1)
     fallback_encoding: str | None = None
+
+    @field_validator("fallback_encoding")
+    @classmethod
+    def _is_text_encoding(cls, name: str | None) -> str | None:
+        try:
+            bytes(4).decode("utf-8" if name is None else name)  # empty ones ask no codec
+        except (LookupError, UnicodeError):
+            raise ValueError("not an encoding of text that Python knows, such as cp1252") from None
+        return name
 
 
 class IngestSettings(Settings):

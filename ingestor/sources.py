@@ -9,6 +9,7 @@ rules out loops. Blocking calls run on the executor given; nothing is ever writt
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -44,11 +45,15 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class ListingFault:
-    """A folder that could not be listed, or an entry that is no file."""
+    """A folder that could not be listed, or an entry that is no file or cannot be looked at.
+
+    Files may be beneath it, unseen, if it ``may_be_folder``.
+    """
 
     path: str
     uri: str
     fault: Fault
+    may_be_folder: bool = False
 
 
 def order(path: str) -> str:
@@ -69,8 +74,8 @@ class Source(Protocol):
         Raises FailedPrecondition if the root itself cannot be listed.
         """
 
-    async def stat(self, path: str) -> FileEntry | None:
-        """The file as it is now; None if there is none."""
+    async def stat(self, path: str) -> FileEntry | Fault | None:
+        """The file as it is now; None if there is none, a fault if nobody can tell."""
 
     async def read(self, entry: FileEntry, max_bytes: int) -> bytes | Fault:
         """The whole content, or why not; ``Cause.GONE`` if it vanished since it was listed."""
@@ -94,8 +99,11 @@ class PyArrowSource:
     ) -> AsyncGenerator[FileEntry | ListingFault, None]:
         """See ``Source``."""
         if self._is_file:
-            entry = await self.stat(self._location.path.rpartition("/")[2])
-            if entry is not None:
+            path = self._location.path.rpartition("/")[2]
+            entry = await self.stat(path)
+            if isinstance(entry, Fault):
+                yield ListingFault(path, self.root_uri, entry)
+            elif entry is not None:
                 yield entry
             return
         # Folders and found items still to come, the next one last.
@@ -108,9 +116,12 @@ class PyArrowSource:
             else:
                 yield item
 
-    async def stat(self, path: str) -> FileEntry | None:
+    async def stat(self, path: str) -> FileEntry | Fault | None:
         """See ``Source``."""
-        info = await self._blocking(self._location.filesystem.get_file_info, self._full(path))
+        try:
+            info = await self._blocking(self._location.filesystem.get_file_info, self._full(path))
+        except (OSError, pa.ArrowException) as error:
+            return os_fault(FaultStage.READ, error)
         if info.type is not fs.FileType.File:
             return None
         return FileEntry(path, self.uri(path), info.size, _modified_us(info))
@@ -122,32 +133,55 @@ class PyArrowSource:
     def _list_folder(self, folder: str) -> list[FileEntry | ListingFault | str]:
         """The folder's items by name; a sub-folder is its path."""
         try:
-            selector = fs.FileSelector(self._full(folder))
-            infos = self._location.filesystem.get_file_info(selector)
+            infos = self._infos(folder)
         except (OSError, pa.ArrowException) as error:
             fault = os_fault(FaultStage.LIST, error)
             if not folder:
                 raise FailedPrecondition(
                     f"{self.root_uri} cannot be listed: {fault.message}"
                 ) from None
-            gone = fault.cause == Cause.GONE
-            return [] if gone else [ListingFault(folder, self.uri(folder), fault)]
+            if fault.cause == Cause.GONE:
+                return []
+            return [ListingFault(folder, self.uri(folder), fault, may_be_folder=True)]
         items: dict[str, FileEntry | ListingFault | str] = {}
         for info in infos:
-            item = self._item(folder, info)
+            item = info if isinstance(info, ListingFault) else self._item(folder, info)
             if item is not None:
                 items[item if isinstance(item, str) else item.path] = item
         return [items[path] for path in sorted(items)]
+
+    def _infos(self, folder: str) -> list[fs.FileInfo | ListingFault]:
+        """What is in the folder; an entry that cannot be looked at costs itself, not the folder."""
+        filesystem, full = self._location.filesystem, self._full(folder)
+        try:
+            return list(filesystem.get_file_info(fs.FileSelector(full)))
+        except OSError as error:
+            if not self._location.is_local or isinstance(error, FileNotFoundError):
+                raise
+        infos: list[fs.FileInfo | ListingFault] = []
+        for entry in Path(full).iterdir():
+            try:
+                infos.append(filesystem.get_file_info(str(entry)))
+            except UnicodeEncodeError:
+                infos.append(self._undecodable(folder, os.fsencode(entry.name)))
+            except OSError as error:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                fault = os_fault(FaultStage.LIST, error)
+                infos.append(ListingFault(path, self.uri(path), fault, may_be_folder=True))
+        return infos
+
+    def _undecodable(self, folder: str, name: bytes) -> ListingFault:
+        shown = name.decode("utf-8", "replace")
+        path = f"{folder}/{shown}" if folder else shown
+        message = "the name is not UTF-8: rename it"
+        fault = Fault(FaultStage.LIST, Cause.UNDECODABLE_NAME, message)
+        return ListingFault(path, self.uri(path), fault)
 
     def _item(self, folder: str, info: fs.FileInfo) -> FileEntry | ListingFault | str | None:
         try:
             name = info.base_name
         except UnicodeDecodeError as error:
-            shown = error.object.decode("utf-8", "replace").rpartition("/")[2]
-            path = f"{folder}/{shown}" if folder else shown
-            message = "the name is not UTF-8: rename it"
-            fault = Fault(FaultStage.LIST, Cause.UNDECODABLE_NAME, message)
-            return ListingFault(path, self.uri(path), fault)
+            return self._undecodable(folder, error.object.rpartition(b"/")[2])
         path = f"{folder}/{name}" if folder else name
         match info.type:
             case fs.FileType.Directory:

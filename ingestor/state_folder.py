@@ -6,6 +6,9 @@ at any moment: it is written beside its name and then moved over it.
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
 import secrets
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ingestor.filesystems import Location
+
+logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".unfinished-"
 
@@ -55,9 +60,33 @@ class StateFolder:
             with self._filesystem.open_output_stream(unfinished) as sink:
                 yield sink
         except BaseException:
-            self._filesystem.delete_file(unfinished)
+            with suppress(OSError):  # it may not have been made; why it failed is what counts
+                self._filesystem.delete_file(unfinished)
             raise
         self._filesystem.move(unfinished, f"{self._path}/{name}")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, which is made, against other holders; the system frees it at a crash.
+
+        Where the file system has no locks (HDFS, object stores) nothing is held.
+        BlockingIOError if another holds it.
+        """
+        self._filesystem.create_dir(self._path, recursive=True)
+        if self._filesystem.type_name != "local":
+            yield
+            return
+        folder = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:  # a mount without locks
+                logger.warning("the state folder cannot be locked: run one job at a time")
+            yield
+        finally:
+            os.close(folder)
 
     def delete(self, name: str) -> None:
         """Delete a file; that it is not there is no error."""

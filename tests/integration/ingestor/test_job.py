@@ -251,6 +251,14 @@ class TestDeadLetters:
         assert (letter.cause, letter.path) == ("content_too_large", "a.txt")
         assert recorder.names() == {"b.txt"}
 
+    async def test_what_utf_8_cannot_say_costs_no_job(self, ingester, recorder):
+        (ingester.root / "a.jsonl").write_bytes(b'{"title": "cut \\ud83d"}\n')
+        (ingester.root / "b.html").write_bytes(b'<meta charset="undefined"><p>caf\xe9 au lait</p>')
+        await ingester()
+        assert await ingester.letters() == []
+        contents = {d.source_uri[-6:]: d.content.strip() for d in recorder.documents.values()}
+        assert contents == {".jsonl": "title: cut \ufffd", "b.html": "caf\ufffd au lait"}
+
     async def test_a_crashing_file_costs_only_itself(self, ingester, recorder, monkeypatch):
         crash = "data = __import__('sys').stdin.buffer.read(300); __import__('os')._exit(7)"
         shutil.copy(SAMPLES / "planning/capacity-review-2026.pdf", ingester.root / "b.pdf")
@@ -305,6 +313,49 @@ class TestDeadLetters:
         await ingester()
         assert await ingester.letters() == []
         assert recorder.deleted == []
+
+    async def test_globs_for_files_do_not_hide_an_unreadable_folder(
+        self, ingester, recorder, monkeypatch
+    ):
+        write(ingester.root, {"d/a.md": "a", "z.md": "z", "skip/b.md": "b"})
+        await ingester(include=["*.md"], exclude=["skip"])
+        deny_listing(monkeypatch, "d")
+        (summary,) = (await ingester(include=["*.md"], exclude=["skip"])).roots
+        assert recorder.names() == {"a.md", "z.md"}
+        assert (summary.dead_letters, summary.deleted, summary.documents) == (1, 0, 2)
+
+    async def test_an_entry_that_cannot_be_looked_at_costs_only_itself(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "a"})
+        (ingester.root / "link.txt").symlink_to("x" * 300)  # a name that no system takes
+        (ingester.root / ".link").symlink_to("x" * 300)
+        os.mkfifo(ingester.root / "pipe")
+        write(ingester.root, {os.fsdecode(b"caf\xe9.txt"): "undecodable"})
+        await ingester()
+        assert recorder.names() == {"a.txt"}
+        assert {letter.path: letter.cause for letter in await ingester.letters()} == {
+            "link.txt": "unreadable",
+            "pipe": "not_a_file",
+            "caf\ufffd.txt": "undecodable_name",
+        }
+
+    async def test_a_letter_that_cannot_be_looked_at_stays_one(
+        self, ingester, recorder, monkeypatch
+    ):
+        write(ingester.root, {"a.pdf": "broken", "b.pdf": "broken too"})
+        await ingester()
+        original = sources.PyArrowSource._full
+
+        def full(self, path):
+            # As if its folder had lost its permission; the tests may run as root.
+            return original(self, "x" * 300 if path == "a.pdf" else path)
+
+        monkeypatch.setattr(sources.PyArrowSource, "_full", full)
+        (ingester.root / "b.pdf").unlink()
+        (report,) = await ingester.retry(await ingester.letters())
+        (letter,) = await ingester.letters()
+        assert (letter.path, letter.attempts, letter.stage) == ("a.pdf", 2, "read")
+        assert report.dead_letters == 1
+        assert recorder.sent == []
 
 
 def deny_listing(monkeypatch, denied: str):
@@ -372,6 +423,21 @@ class TestCrashes:
         (summary,) = (await ingester()).roots
         assert recorder.names() == {"a.txt"}
         assert (summary.files_opened, summary.unchanged, summary.deleted) == (1, 1, 1)
+
+    async def test_a_lost_manifest_does_not_lose_what_is_beneath_an_unreadable_folder(
+        self, ingester, recorder, monkeypatch
+    ):
+        write(ingester.root, {"d/a.txt": "a", "d/b.txt": "b", "z.txt": "z"})
+        await ingester()
+        shutil.rmtree(ingester.state)
+        allow = deny_listing(monkeypatch, "d")
+        (summary,) = (await ingester()).roots
+        assert (summary.documents, summary.deleted) == (3, 0)
+        allow()
+        (ingester.root / "d/a.txt").unlink()
+        (summary,) = (await ingester()).roots
+        assert recorder.names() == {"b.txt", "z.txt"}
+        assert (summary.documents, summary.deleted, summary.unchanged) == (2, 1, 2)
 
     async def test_a_broken_manifest_is_a_lost_one(self, ingester):
         write(ingester.root, {"a.txt": "a"})

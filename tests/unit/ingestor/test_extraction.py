@@ -116,6 +116,13 @@ async def test_content_tells_a_pdf_without_a_suffix(extractor):
     assert extracted.media_type == PDF
 
 
+def test_a_fallback_encoding_must_be_one():
+    assert ExtractionSettings(fallback_encoding="cp1252").fallback_encoding == "cp1252"
+    for name in ("no-such", "hex", ""):
+        with pytest.raises(ValueError, match="not an encoding of text"):
+            ExtractionSettings(fallback_encoding=name)
+
+
 async def test_what_was_replaced_is_told(extractor):
     extracted = await extractor.extract("a.txt", "text/plain", b"enough good characters \xff")
     assert isinstance(extracted, Extracted)

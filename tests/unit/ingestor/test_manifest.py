@@ -11,7 +11,7 @@ from ingestor import manifest as manifests
 from ingestor.dead_letters import open_settled
 from ingestor.file_records import FileOutcome, FileRecord
 from ingestor.filesystems import locate
-from ingestor.manifest import MANIFEST, RUNNING, Manifest, ManifestKey
+from ingestor.manifest import MANIFEST, RUNNING, Manifest, ManifestKey, only_job
 from ingestor.settings import HdfsSettings
 from ingestor.sources import order
 from ingestor.state_folder import StateFolder
@@ -203,3 +203,26 @@ async def test_many_rows_keep_their_order(state, executor):
     await manifest.finish()
     found = [row.path for row in await rows(manifest)]
     assert found == sorted((f"d{n % 13}/{n}" for n in numbers), key=order)
+
+
+async def test_one_job_at_a_time_works_on_a_manifest(state, executor):
+    async with (
+        only_job(state, KEY, executor),
+        only_job(state, replace(KEY, index_version=2), executor),
+    ):
+        manifest = await Manifest.open(state, KEY, executor)
+        await manifest.begin()
+        manifest.record(record("a"))
+        await manifest.checkpoint()
+        await Manifest.open(state, replace(KEY, index_created_at="later"), executor)
+        with pytest.raises(FailedPrecondition, match="another job over file:///d/ is running"):
+            async with only_job(state, KEY, executor):
+                pytest.fail("two jobs at once")
+    async with only_job(state, KEY, executor):
+        pass
+
+
+def test_why_a_file_could_not_be_written_is_told(state):
+    folder = KEY.folder(state)
+    with pytest.raises(OSError, match="too long"), folder.replacing("x" * 300):
+        pytest.fail("no system takes such a name")

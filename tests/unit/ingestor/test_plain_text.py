@@ -1,5 +1,6 @@
 import codecs
 import json
+import time
 from typing import Any
 
 import pytest
@@ -82,6 +83,21 @@ def test_html_declares_its_encoding():
     assert good(decode_html(unknown)).replaced == 1
 
 
+@pytest.mark.parametrize("declared", ["undefined", "rot13", "hex", "no-such"])
+def test_a_page_that_declares_no_encoding_of_text_is_read_all_the_same(declared):
+    page = f'<meta charset="{declared}">caf'.encode() + b"\xe9 au lait, s'il vous plait"
+    decoded = decode_html(page)
+    assert isinstance(decoded, Decoded)
+    assert (decoded.text[-23:], decoded.replaced) == ("\ufffd au lait, s'il vous plait"[-23:], 1)
+
+
+def test_half_a_surrogate_pair_is_replaced():
+    rows = render_json_lines('{"a": "cut \\ud83d"}\n"whole \\ud83d\\ude00"', max_characters=1000)
+    assert rows == Rows("a: cut \ufffd\n\nwhole \U0001f600")
+    decoded = decode_html(b'<meta charset="unicode_escape">\\ud83d caf\xe9 au lait')
+    assert decoded == Decoded('<meta charset="unicode_escape">\ufffd caf\xe9 au lait', 1)
+
+
 @given(st.binary(max_size=200))
 def test_decoding_never_fails_and_keeps_no_nul(data):
     decoded = decode(data)
@@ -105,6 +121,12 @@ def test_decoding_never_fails_and_keeps_no_nul(data):
 )
 def test_markdown_titles(text, title):
     assert markdown_title(text) == title
+
+
+def test_a_heading_of_blanks_takes_no_time():
+    started = time.perf_counter()
+    assert markdown_title("# a" + " " * 100_000 + "b") == "a" + " " * 100_000 + "b"
+    assert time.perf_counter() - started < 1
 
 
 def test_rows_of_csv_stand_by_their_columns():

@@ -151,6 +151,9 @@ def test_uris_that_cannot_be_opened_say_why():
         locate("gopher://x/y", HDFS)
     with pytest.raises(InvalidArgument, match="path or a URI"):
         locate("", HDFS)
+    for malformed in ("hdfs://nn:port/x", "hdfs://[nn/x", "file://[x/"):
+        with pytest.raises(InvalidArgument, match="malformed"):
+            locate(malformed, HDFS)
     with pytest.raises(ConfigurationError, match="hdfs client native cannot start"):
         locate("hdfs://no-such-nameservice/x", HDFS)
 
