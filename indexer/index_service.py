@@ -10,7 +10,7 @@ import asyncio
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from common.errors import InvalidArgument, Overloaded
+from common.errors import DeadlineExceeded, InvalidArgument, Overloaded
 from common.identity import is_document_id, parse_chunk_id
 from common.telemetry import Metric, gauge_add
 from indexer import inventory, messages
@@ -61,7 +61,7 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
             async with aclosing(
                 cast("AsyncGenerator[Request]", aiter(request_iterator))
             ) as requests:
-                opening = _opening(await anext(requests, None))
+                opening = _opening(await self._first(requests))
                 version = await self._versions.open_for_writing(
                     opening.tenant, opening.collection, opening.index_version
                 )
@@ -122,6 +122,15 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
                 max_document_bytes=self._settings.max_document_bytes,
             )
         )
+
+    async def _first(self, requests: AsyncIterator[Request]) -> Request | None:
+        """The first message; a client that sends none must not keep others out."""
+        limit_s = self._settings.opening_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await anext(requests, None)
+        except TimeoutError:
+            raise DeadlineExceeded(f"opening: none came within {limit_s:g} s") from None
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ class IndexerSettings(Settings):
         server: where the service listens.
         advertise: HOST:PORT under which others reach it; empty for the address it listens on.
         instance_ttl_s: how long its registration outlives it, in seconds.
+        opening_timeout_s: how long a stream may take to say what it is for, in seconds.
         max_streams: streams open at once; the next one is refused and told to come back.
         max_batches_in_flight: batches in work at once, over all streams.
         batches_per_stream: batches one stream may have in work: while one is embedded the next is
@@ -32,6 +33,7 @@ class IndexerSettings(Settings):
     server: ServerSettings = ServerSettings()
     advertise: str = ""
     instance_ttl_s: int = Field(default=10, ge=2, le=600)
+    opening_timeout_s: float = Field(default=10.0, gt=0, le=600)
     max_streams: int = Field(default=16, ge=1, le=1024)
     max_batches_in_flight: int = Field(default=8, ge=1, le=1024)
     batches_per_stream: int = Field(default=3, ge=1, le=64)

@@ -95,6 +95,9 @@ def ingest(
     activate: Annotated[
         bool, typer.Option("--activate", help="Let queries see the new version if it is sound.")
     ] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Delete all if no file is left to index.")
+    ] = False,
     config: Config = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -106,6 +109,7 @@ def ingest(
         "include": include or None,
         "exclude": exclude or None,
         "hidden": hidden or None,
+        "allow_empty": allow_empty or None,
         "max_file_bytes": max_file_size,
     }
     loaded = _load(config, target, tenant, settings)

@@ -186,6 +186,8 @@ class Ingestion:
             return IngestReport(target, tuple(summaries), is_activated=True)
         expected = sum(summary.documents for summary in summaries)
         findings = await self._collections.verify(target, expected)
+        if activate and not expected:
+            findings = (*findings, "it holds no documents, so queries do not get to see it")
         await self._forget_versions(target, [source.root_uri for source in sources])
         if activate and not findings:
             await self._collections.activate(target)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from common.errors import SluiceError
+from common.errors import FailedPrecondition, SluiceError
 from common.identity import document_id
 from common.telemetry import Metric, Stage, count, span
 from ingestor.byte_budget import ByteBudget, Lease
@@ -42,7 +42,7 @@ from ingestor.summary import Counters, IngestSummary, summarize
 from sluice.index.v1 import index_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from ingestor.difference import Difference
     from ingestor.extraction import Extractor
@@ -204,8 +204,24 @@ class IngestJob:
         listing = self._admitted()
         records = self._manifest.rows()
         async with aclosing(listing), aclosing(records):
-            async for difference in differences(listing, records):
+            first = await anext(listing, None)
+            if first is None and not self._settings.allow_empty:
+                await self._refuse_to_empty()
+            async for difference in differences(_chained(first, listing), records):
                 yield difference
+
+    async def _refuse_to_empty(self) -> None:
+        """A root without files is more often a mount that is gone than a wish to delete all."""
+        held = bool(self._held)
+        async with aclosing(self._manifest.rows()) as records:
+            async for record in records:
+                held = held or bool(record.version)
+        if held:
+            raise FailedPrecondition(
+                f"{self._source.root_uri} has no file to index, but the index holds documents of "
+                "it; nothing was deleted. Check the mount and the globs; if all of them shall go, "
+                "run again with --allow-empty"
+            )
 
     async def _admitted(self) -> AsyncGenerator[FileEntry | ListingFault, None]:
         async with aclosing(self._source.walk(self._selection.enters)) as listing:
@@ -429,6 +445,15 @@ class IngestJob:
             if is_time or self._manifest.is_checkpoint_due:
                 await self._manifest.checkpoint()
                 saved = time.monotonic()
+
+
+async def _chained(
+    first: FileEntry | ListingFault | None, rest: AsyncIterator[FileEntry | ListingFault]
+) -> AsyncGenerator[FileEntry | ListingFault, None]:
+    if first is not None:
+        yield first
+    async for item in rest:
+        yield item
 
 
 def _first(group: BaseExceptionGroup[SluiceError]) -> SluiceError:

@@ -74,13 +74,15 @@ class ExtractionSettings(Settings):
 class IngestSettings(Settings):
     """One ingest job; sizes in bytes.
 
-    ``state_uri`` is a folder that ``pyarrow.fs`` opens; None means the user's data folder.
+    ``state_uri`` is a folder that ``pyarrow.fs`` opens; None means the user's data folder. Without
+    ``allow_empty`` a root of which the index holds documents must have a file to index.
     """
 
     state_uri: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    allow_empty: bool = False
     max_file_bytes: int = Field(default=64 * MIB, ge=1)
     max_bytes_in_flight: int = Field(default=128 * MIB, ge=1)
     max_files_listed_ahead: int = Field(default=10_000, ge=1)

@@ -111,6 +111,7 @@ async def running(tmp_path: Path, chroma: Chroma) -> AsyncIterator[Running]:
         max_batch_bytes=MAX_BATCH_BYTES,
         max_document_bytes=2**15,
         max_streams=2,
+        opening_timeout_s=1,
         slice_chunks=8,
     )
     async with AsyncExitStack() as stack:

@@ -271,6 +271,14 @@ async def test_streams_beyond_the_bound_are_refused_with_a_delay(running: Runnin
     assert len(await running.stream([OPENING])) == 1
 
 
+async def test_a_stream_without_an_opening_does_not_keep_others_out(running: Running) -> None:
+    await running.create()
+    call = running.index.IndexDocuments()
+    with pytest.raises(grpc.aio.AioRpcError, match="opening: none came within 1 s") as caught:
+        await call.read()
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 async def test_a_stream_that_is_cancelled_leaves_nothing_that_a_replay_does_not_heal(
     running: Running,
 ) -> None:

@@ -86,6 +86,25 @@ class TestWhatChanged:
         assert (summary.unchanged, summary.documents) == (8, 10)
         assert recorder.listings == 0
 
+    @pytest.mark.parametrize("knows", ["manifest", "index"])
+    async def test_a_root_that_lost_all_its_files_deletes_nothing_unasked(
+        self, ingester, recorder, knows
+    ):
+        write(ingester.root, {"a.txt": "a", "b.txt": "b"})
+        await ingester()
+        for name in ("a.txt", "b.txt"):
+            (ingester.root / name).unlink()
+        if knows == "index":
+            shutil.rmtree(ingester.state)
+        for vain in ({}, {"include": ("*.nothing",)}):
+            with pytest.raises(FailedPrecondition, match=r"nothing was deleted.*--allow-empty"):
+                await ingester(**vain)
+        assert recorder.names() == {"a.txt", "b.txt"}
+        (summary,) = (await ingester(allow_empty=True)).roots
+        assert (summary.deleted, summary.documents) == (2, 0)
+        assert recorder.names() == set()
+        assert (await ingester()).roots[0].deleted == 0  # an empty root with nothing held is fine
+
     async def test_a_folder_that_became_a_file_and_back(self, ingester, recorder):
         write(ingester.root, {"x/a.txt": "a", "x.y": "b", "x/z.txt": "c"})
         await ingester()
@@ -217,7 +236,7 @@ class TestDeadLetters:
         assert (summary.dead_letters, summary.deleted, summary.documents) == (1, 0, 1)
         assert recorder.names() == {"a.pdf"}
         (ingester.root / "a.pdf").unlink()
-        await ingester()
+        await ingester(allow_empty=True)
         assert recorder.names() == set()
 
     async def test_a_file_without_text_any_more_is_deleted(self, ingester, recorder):
@@ -497,4 +516,13 @@ class TestRebuild:
         recorder.findings = ["one chunk is missing"]
         report = await ingester(rebuild=True, activate=True)
         assert report.findings == ("one chunk is missing",)
+        assert recorder.activated == []
+
+    async def test_an_empty_version_is_not_activated(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "a"})
+        await ingester()
+        (ingester.root / "a.txt").write_bytes(bytes(100))
+        report = await ingester(rebuild=True, activate=True)
+        assert not report.is_activated
+        assert "no documents" in report.findings[0]
         assert recorder.activated == []

@@ -52,7 +52,8 @@ class IndexServiceStub:
     Errors: INVALID_ARGUMENT (first message is no opening, a second opening, an empty batch, a
     batch over the limits in StreamOpened, the same document_id twice in one batch, text that is
     not UTF-8); NOT_FOUND (no such collection or version); FAILED_PRECONDITION (the version does
-    not take writes, or was written with another embedder or chunking).
+    not take writes, or was written with another embedder or chunking); DEADLINE_EXCEEDED (the
+    opening did not come in time).
     """
     DeleteDocuments: _grpc.UnaryUnaryMultiCallable[_index_pb2.DeleteDocumentsRequest, _index_pb2.DeleteDocumentsResponse]
     """Deletes documents. Deleting what is not there is no error.
@@ -90,7 +91,8 @@ class IndexServiceAsyncStub(IndexServiceStub):
     Errors: INVALID_ARGUMENT (first message is no opening, a second opening, an empty batch, a
     batch over the limits in StreamOpened, the same document_id twice in one batch, text that is
     not UTF-8); NOT_FOUND (no such collection or version); FAILED_PRECONDITION (the version does
-    not take writes, or was written with another embedder or chunking).
+    not take writes, or was written with another embedder or chunking); DEADLINE_EXCEEDED (the
+    opening did not come in time).
     """
     DeleteDocuments: _aio.UnaryUnaryMultiCallable[_index_pb2.DeleteDocumentsRequest, _index_pb2.DeleteDocumentsResponse]  # type: ignore[assignment]
     """Deletes documents. Deleting what is not there is no error.
@@ -131,7 +133,8 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (first message is no opening, a second opening, an empty batch, a
         batch over the limits in StreamOpened, the same document_id twice in one batch, text that is
         not UTF-8); NOT_FOUND (no such collection or version); FAILED_PRECONDITION (the version does
-        not take writes, or was written with another embedder or chunking).
+        not take writes, or was written with another embedder or chunking); DEADLINE_EXCEEDED (the
+        opening did not come in time).
         """
 
     @_abc_1.abstractmethod
