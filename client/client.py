@@ -28,7 +28,7 @@ from client.versions import (
 )
 from common.connection import DEFAULT_TARGET
 from common.errors import InvalidArgument, Unavailable
-from common.rpc import ChannelSettings, open_channel, translate_rpc_error
+from common.rpc import ChannelSettings, is_unconnected, open_channel, translate_rpc_error
 from common.telemetry import Stage, span
 from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
 from sluice.index.v1 import index_pb2, index_pb2_grpc
@@ -46,7 +46,6 @@ VERIFY_TIMEOUT_S = 900.0
 STREAM_TIMEOUT_S = 86_400.0
 # What grpc.aio puts over the server's status when a write meets it (grpc/grpc issue 36066).
 _LOST_STATUS = "Internal error from Core"
-_UNCONNECTED = ("failed to connect", "connections to all backends", "errors resolving")
 
 
 class SluiceClient:
@@ -101,7 +100,7 @@ class SluiceClient:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            if _is_unconnected(error):
+            if is_unconnected(error):
                 targets = " or ".join(dict.fromkeys((self._target, self._query_target)))
                 raise Unavailable(
                     f"no server answers at {targets}; start one with `sluice up`, or name its "
@@ -316,13 +315,6 @@ def _fitting() -> Iterator[None]:
         raise InvalidArgument("text must be valid Unicode; check its encoding") from None
     except ValueError:
         raise InvalidArgument("a number is beyond the range of its field") from None
-
-
-def _is_unconnected(error: grpc.aio.AioRpcError) -> bool:
-    """Whether no server was reached at all; gRPC says so in words only."""
-    details = (error.details() or "").lower()
-    said = any(words in details for words in _UNCONNECTED)
-    return said and error.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def _error_of(message: query_pb2.SearchError) -> SluiceError:

@@ -52,7 +52,9 @@ OfCollection: TypeAlias = Annotated[
 ]
 
 dead_letters = typer.Typer(
-    no_args_is_help=True, help="Show, retry or drop what could not be indexed."
+    no_args_is_help=True,
+    add_completion=False,
+    help="Show, retry or drop what could not be indexed.",
 )
 
 

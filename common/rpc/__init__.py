@@ -14,7 +14,7 @@ from common.rpc.server import (
     serve,
     stop_on_signals,
 )
-from common.rpc.status import translate_rpc_error
+from common.rpc.status import is_unconnected, translate_rpc_error
 
 __all__ = [
     "ChannelSettings",
@@ -23,6 +23,7 @@ __all__ = [
     "ListenAddress",
     "ServerSettings",
     "ServiceBinding",
+    "is_unconnected",
     "open_channel",
     "serve",
     "stop_on_signals",

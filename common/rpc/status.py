@@ -38,6 +38,7 @@ MAX_MESSAGE_BYTES = 1536
 # A longer wait than this is the caller's to decide: the library must not sit on it silently.
 MAX_PUSHBACK_MS = 2000
 _NO_RETRY = "-1"
+_UNCONNECTED = ("failed to connect", "connections to all backends", "errors resolving")
 # The most general class of each code.
 _CLASSES: dict[grpc.StatusCode, type[SluiceError]] = {
     kind.code: kind
@@ -75,6 +76,13 @@ def trailing_metadata(error: SluiceError) -> tuple[tuple[str, str | bytes], ...]
     return ((DETAILS_KEY, status.SerializeToString()), (PUSHBACK_KEY, pushback))
 
 
+def is_unconnected(error: grpc.aio.AioRpcError) -> bool:
+    """Whether no server was reached at all; gRPC says so in words only."""
+    details = (error.details() or "").lower()
+    said = any(words in details for words in _UNCONNECTED)
+    return said and error.code() is grpc.StatusCode.UNAVAILABLE
+
+
 def translate_rpc_error(error: grpc.aio.AioRpcError) -> SluiceError:
     """The error of Sluice that a failed call stands for, by its status code.
 
@@ -86,6 +94,11 @@ def translate_rpc_error(error: grpc.aio.AioRpcError) -> SluiceError:
     if code is grpc.StatusCode.CANCELLED:
         # Who cancels a call himself gets CancelledError; this came from a server that stops.
         return Unavailable("the server stopped before it answered; try again")
+    if is_unconnected(error):
+        return Unavailable(
+            "no server answers; start one with `sluice up`, or name its address with --target or "
+            "client.target"
+        )
     retry_after_ms = _retry_delay_ms(error.trailing_metadata() or ())
     found = _CLASSES.get(code)
     if found is None:

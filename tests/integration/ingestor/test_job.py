@@ -492,7 +492,7 @@ class TestCrashes:
     async def test_without_a_server_the_job_fails_in_bounded_time(self, ingester):
         write(ingester.root, {"a.txt": "a"})
         ingester.target = "127.0.0.1:1"
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="no server answers; start one"):
             await ingester(stream={"max_attempts": 2})
 
 
