@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from common.coordination import CollectionState, VersionState
+from common.coordination.codec import pointer_message
 from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from common.identity import check_collection, check_tenant
 from indexer import inventory, messages
@@ -163,7 +164,7 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
             check_collection(request.collection),
             _named_version(request.index_version),
         )
-        return pb.ActivateVersionResponse(active=messages.pointer(pointer), changed=changed)
+        return pb.ActivateVersionResponse(active=pointer_message(pointer), changed=changed)
 
     async def RollBackCollection(  # noqa: N802
         self,
@@ -175,7 +176,7 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
         pointer = await self._registry.roll_back(
             check_tenant(request.tenant), check_collection(request.collection)
         )
-        return pb.RollBackCollectionResponse(active=messages.pointer(pointer))
+        return pb.RollBackCollectionResponse(active=pointer_message(pointer))
 
     async def DeleteVersion(  # noqa: N802
         self,

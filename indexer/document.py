@@ -82,6 +82,7 @@ class RejectionCause(Enum):
     INVALID_PAGES = auto()
     INVALID_TITLE = auto()
     NOT_EMBEDDABLE = auto()
+    NOT_CHUNKABLE = auto()
 
 
 @dataclass(frozen=True, slots=True)

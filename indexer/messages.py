@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import TYPE_CHECKING
 
-from common.coordination import VersionState
+from common.coordination.codec import pointer_message, version_message
 from common.errors import InvalidArgument
 from common.records import from_proto
 from indexer.document import Document, Page, Rejected
@@ -16,23 +15,11 @@ from sluice.index.v1 import index_pb2 as index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from common.coordination import CollectionState, Pointer, VersionRecord
-    from common.embedding import EmbedderSpec
+    from common.coordination import CollectionState, VersionRecord
     from indexer.pipeline import Result
     from indexer.reconcile import HeldChunk
     from sluice.document.v1 import document_pb2
-
-_STATES = {
-    VersionState.BUILDING: collections.VERSION_STATE_BUILDING,
-    VersionState.READY: collections.VERSION_STATE_READY,
-    VersionState.ACTIVE: collections.VERSION_STATE_ACTIVE,
-    VersionState.RETIRED: collections.VERSION_STATE_RETIRED,
-    VersionState.FAILED: collections.VERSION_STATE_FAILED,
-}
 
 
 def document_from(message: document_pb2.Document) -> Document:
@@ -109,7 +96,7 @@ def collection(
     return collections.Collection(
         tenant=state.tenant,
         name=state.name,
-        active=pointer(state.active) if state.active else None,
+        active=pointer_message(state.active) if state.active else None,
         versions=[index_version(record, counts.get(record.number)) for record in state.versions],
     )
 
@@ -118,47 +105,7 @@ def index_version(
     record: VersionRecord, counts: tuple[int, int] | None = None
 ) -> collections.IndexVersion:
     """A version; ``counts`` are (documents, chunks) instead of those of its last verification."""
-    if counts is None and record.documents is not None and record.chunks is not None:
-        counts = record.documents, record.chunks
-    return collections.IndexVersion(
-        number=record.number,
-        state=_STATES[record.state],
-        embedder=_embedder(record.embedder),
-        chunking=collections.Chunking(
-            splitter=record.chunking.splitter,
-            chunk_tokens=record.chunking.chunk_tokens,
-            overlap_tokens=record.chunking.overlap_tokens,
-        ),
-        counts=collections.Counts(documents=counts[0], chunks=counts[1]) if counts else None,
-        created_at=_timestamp(record.created_at),
-        activated_at=_timestamp(record.activated_at) if record.activated_at else None,
-        store_collection=record.store_collection,
-    )
-
-
-def pointer(active: Pointer) -> collections.ActivePointer:
-    """The pointer to the active version."""
-    return collections.ActivePointer(
-        version=active.version,
-        generation=active.generation,
-        embedder=_embedder(active.embedder),
-        activated_at=_timestamp(active.activated_at),
-        previous_version=active.previous_version,
-    )
-
-
-def _embedder(spec: EmbedderSpec) -> collections.Embedder:
-    return collections.Embedder(
-        model=spec.model,
-        digest=spec.digest,
-        dimension=spec.dimension,
-        pooling=spec.pooling,
-        max_tokens=spec.max_tokens,
-        variant=spec.variant,
-    )
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    message = collections.IndexVersion().created_at
-    message.FromDatetime(moment.astimezone(UTC))
+    message = version_message(record)
+    if counts is not None:
+        message.counts.CopyFrom(collections.Counts(documents=counts[0], chunks=counts[1]))
     return message

@@ -10,6 +10,7 @@ had taken over its documents. It is told to stop, and does between two calls.
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ import numpy as np
 
 from common.errors import InvalidArgument, Unavailable
 from common.identity import chunk_id
-from common.telemetry import Metric, Stage, count, span
+from common.telemetry import Metric, Stage, count, describe_exception, span
 from indexer.document import Document, Rejected, RejectionCause, check
 from indexer.document_locks import DocumentLocks
 from indexer.nodes import attributes_of, chunk_record
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from indexer.nodes import Attributes
     from indexer.settings import IndexerSettings
     from indexer.store import VectorStore
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -239,8 +242,11 @@ class IndexPipeline:
             plans = []
             for document, revision, decision in writes:
                 _go_on(stop)
-                plan = await self._in_thread(self._plan, document, revision, decision.held)
-                plans.append(plan)
+                planned = await self._in_thread(self._plan, document, revision, decision.held)
+                if isinstance(planned, Rejected):
+                    outcomes[document.document_id] = planned
+                else:
+                    plans.append(planned)
             active.set("chunks", sum(len(plan.chunks) for plan in plans))
         return outcomes, plans
 
@@ -303,8 +309,14 @@ class IndexPipeline:
         limit = self._settings.max_document_bytes
         return [check(document, max_document_bytes=limit) for document in documents]
 
-    def _plan(self, document: Document, revision: str, held: tuple[str, ...]) -> _Plan:
-        chunks = self._chunker.chunk(document.content, document.pages)
+    def _plan(self, document: Document, revision: str, held: tuple[str, ...]) -> _Plan | Rejected:
+        try:
+            chunks = self._chunker.chunk(document.content, document.pages)
+        except Exception as error:  # noqa: BLE001 — what no splitter foresaw stops one text, not all
+            named = {"document_id": document.document_id, **describe_exception(error)}
+            logger.error("a text cannot be cut into chunks", extra=named)  # noqa: TRY400 — no text in logs
+            message = f"the text cannot be cut into chunks ({type(error).__name__})"
+            return Rejected(RejectionCause.NOT_CHUNKABLE, message)
         return _Plan(document, revision, chunks, held)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:

@@ -45,8 +45,8 @@ class UnreadableRecord(SluiceError):
     """A stored value is not what its key promises."""
 
 
-def encode_version(record: VersionRecord) -> bytes:
-    """The stored form of a version."""
+def version_message(record: VersionRecord) -> pb.IndexVersion:
+    """The contract's form of a version."""
     message = pb.IndexVersion(
         number=record.number,
         state=_STATES[record.state],
@@ -63,7 +63,12 @@ def encode_version(record: VersionRecord) -> bytes:
         message.counts.CopyFrom(pb.Counts(documents=record.documents, chunks=record.chunks))
     if record.activated_at is not None:
         message.activated_at.CopyFrom(_timestamp(record.activated_at))
-    return _write(message)
+    return message
+
+
+def encode_version(record: VersionRecord) -> bytes:
+    """The stored form of a version."""
+    return _write(version_message(record))
 
 
 def decode_version(entry: Entry, tenant: str, collection: str) -> VersionRecord:
@@ -93,17 +98,20 @@ def decode_version(entry: Entry, tenant: str, collection: str) -> VersionRecord:
     )
 
 
+def pointer_message(pointer: Pointer) -> pb.ActivePointer:
+    """The contract's form of a pointer."""
+    return pb.ActivePointer(
+        version=pointer.version,
+        generation=pointer.generation,
+        embedder=_embedder_message(pointer.embedder),
+        activated_at=_timestamp(pointer.activated_at),
+        previous_version=pointer.previous_version,
+    )
+
+
 def encode_pointer(pointer: Pointer) -> bytes:
     """The stored form of a pointer."""
-    return _write(
-        pb.ActivePointer(
-            version=pointer.version,
-            generation=pointer.generation,
-            embedder=_embedder_message(pointer.embedder),
-            activated_at=_timestamp(pointer.activated_at),
-            previous_version=pointer.previous_version,
-        )
-    )
+    return _write(pointer_message(pointer))
 
 
 def decode_pointer(key: str, value: bytes, tenant: str, collection: str) -> Pointer:

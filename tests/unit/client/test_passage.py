@@ -88,14 +88,14 @@ def test_breaks_become_one_space():
 
 
 def test_a_local_file_is_named_from_the_working_directory():
-    base = Path("/work")
-    assert readable_source("file:///work/docs/a%20b.md", base=base) == "docs/a b.md"
+    base = Path("/lake")
+    assert readable_source("file:///lake/docs/a%20b.md", base=base) == "docs/a b.md"
     assert readable_source("file:///else/a.md", base=base) == "/else/a.md"
     assert readable_source("hdfs://lake/a.md", base=base) == "hdfs://lake/a.md"
 
 
 def test_a_file_name_cannot_steer_the_terminal():
-    assert readable_source("file:///docs/%1b%5b2J.md", base=Path("/work")) == "/docs/[2J.md"
+    assert readable_source("file:///docs/%1b%5b2J.md", base=Path("/lake")) == "/docs/[2J.md"
 
 
 def test_a_long_name_keeps_its_end():

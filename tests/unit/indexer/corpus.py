@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
     from common.records import MetadataValue
+    from indexer.chunking import Chunker
     from indexer.store import VectorStore
 
 EMBEDDER = open_embedder(EmbeddingSettings(kind="hashing", dimension=16))
@@ -57,11 +58,15 @@ def sentences(count: int, word: str) -> str:
 
 
 def pipeline(
-    *, embedding: BaseEmbedding | None = None, slice_chunks: int = 4, in_flight: int = 8
+    *,
+    embedding: BaseEmbedding | None = None,
+    chunker: Chunker = CHUNKER,
+    slice_chunks: int = 4,
+    in_flight: int = 8,
 ) -> IndexPipeline:
     return IndexPipeline(
         IndexerSettings(slice_chunks=slice_chunks, max_batches_in_flight=in_flight),
-        chunker=CHUNKER,
+        chunker=chunker,
         embedding=embedding or EmbedderEmbedding(EMBEDDER),
         tokenizer="words",
     )

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InvalidArgument, Unavailable
+from indexer.chunking import SentenceChunker
 from indexer.document import RejectionCause
 from indexer.embedding import EmbedderEmbedding
 from indexer.pipeline import Deleted, Deletion, Indexed, Result, Target
 from indexer.reconcile import Superseded, complete_heads, current
 from tests.unit.indexer.corpus import (
+    CHUNKER,
     EMBEDDER,
     document,
     id_of,
@@ -27,9 +29,10 @@ from tests.unit.indexer.corpus import (
 from tests.unit.indexer.stores import FaultyStore, MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    from indexer.document import Document
+    from indexer.chunking import Chunk
+    from indexer.document import Document, Page
     from indexer.pipeline import IndexPipeline
 
 MOMENTS = ["before", "half", "after"]
@@ -315,6 +318,29 @@ class TestRefusal:
         assert getattr(results[1].outcome, "cause", None) is RejectionCause.NOT_EMBEDDABLE
         kept = [AFTER[0], BEFORE[1], BEFORE[2], AFTER[3]]
         assert store.snapshot() == await clean(refusing, kept)
+
+
+class _Choking(SentenceChunker):
+    """A splitter that fails on one text."""
+
+    def chunk(self, content: str, pages: Sequence[Page] = ()) -> list[Chunk]:
+        if "poison" in content:
+            raise RuntimeError(f"cannot cut {content}")
+        return super().chunk(content, pages)
+
+
+async def test_a_text_that_cannot_be_cut_is_rejected_alone_and_stays_as_it_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rule, store = pipeline(chunker=_Choking(CHUNKER.spec, EMBEDDER.token_count)), MemoryStore()
+    await index(rule, store, BEFORE)
+    results = await index(rule, store, [AFTER[0], document("same", 2, "poison"), AFTER[3]])
+    assert outcomes(results) == ["Indexed", "Rejected", "Indexed"]
+    assert getattr(results[1].outcome, "cause", None) is RejectionCause.NOT_CHUNKABLE
+    kept = [AFTER[0], BEFORE[1], BEFORE[2], AFTER[3]]
+    assert store.snapshot() == await clean(rule, kept)
+    assert "poison" not in str([vars(record) for record in caplog.records])
+    await rule.aclose()
 
 
 class TestDeletion:

@@ -68,6 +68,8 @@ class _RejectionCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reject
     REJECTION_CAUSE_INVALID_TITLE: _RejectionCause.ValueType  # 10
     REJECTION_CAUSE_NOT_EMBEDDABLE: _RejectionCause.ValueType  # 11
     """The embedder refused the text."""
+    REJECTION_CAUSE_NOT_CHUNKABLE: _RejectionCause.ValueType  # 12
+    """The splitter failed on the text."""
 
 class RejectionCause(_RejectionCause, metaclass=_RejectionCauseEnumTypeWrapper): ...
 
@@ -84,6 +86,8 @@ REJECTION_CAUSE_INVALID_PAGES: RejectionCause.ValueType  # 9
 REJECTION_CAUSE_INVALID_TITLE: RejectionCause.ValueType  # 10
 REJECTION_CAUSE_NOT_EMBEDDABLE: RejectionCause.ValueType  # 11
 """The embedder refused the text."""
+REJECTION_CAUSE_NOT_CHUNKABLE: RejectionCause.ValueType  # 12
+"""The splitter failed on the text."""
 Global___RejectionCause: _TypeAlias = RejectionCause  # noqa: Y015
 
 class _DeletionOutcome:
