@@ -38,6 +38,7 @@ EXISTS = grpc.StatusCode.ALREADY_EXISTS
 TOO_LARGE = grpc.StatusCode.RESOURCE_EXHAUSTED
 NOT_UTF8 = b"\x12\x02\xff\xfe"  # field 2, a string everywhere, of two bytes that are no UTF-8
 NOT_A_MESSAGE = b"\xff\xff\xff"
+TRUNCATED = b"\x12\x10abc"  # field 2 says that it has 16 bytes
 MAX_MESSAGE_BYTES = 2**20
 MAX_BATCH_BYTES = 2**16
 
@@ -83,6 +84,22 @@ def at_version(message: Any, collection: str, version: int, **fields: str) -> An
     if "index_version" in made.DESCRIPTOR.fields_by_name:
         made.index_version = version
     return made
+
+
+def bad_names(message: Any) -> list[Any]:
+    """What every request that names a collection refuses."""
+    return [
+        (b"\x12" + b"x" * MAX_MESSAGE_BYTES, TOO_LARGE, "larger"),
+        (TRUNCATED, INVALID, "not a valid"),
+        *(
+            (at_version(message, name, 1), INVALID, "collection: ")
+            for name in ("", "a.b", "-a", "a b", "A", "ü", "a\n", "x" * 129)
+        ),
+        *(
+            (at_version(message, "docs", 1, tenant=name), INVALID, "tenant: ")
+            for name in ("A B", "-a", "a_b", "x" * 64)
+        ),
+    ]
 
 
 def bad_searches() -> list[Any]:
@@ -140,6 +157,7 @@ UNARY: dict[str, list[Any]] = {
         (NOT_UTF8, INVALID, "not a valid"),
         (NOT_A_MESSAGE, INVALID, "not a valid"),
         (b"", INVALID, "collection: "),
+        *bad_names(index.ListDocumentsRequest),
         (index.ListDocumentsRequest(collection="absent"), NOT_FOUND, "absent"),
         (index.ListDocumentsRequest(collection="docs", index_version=9), NOT_FOUND, "9"),
         (
@@ -153,10 +171,7 @@ UNARY: dict[str, list[Any]] = {
             (NOT_UTF8, INVALID, "not a valid"),
             (NOT_A_MESSAGE, INVALID, "not a valid"),
             (b"", INVALID, "(collection|index_version): "),
-            (at_version(message, "", 1), INVALID, "collection: "),
-            (at_version(message, "a.b", 1), INVALID, "collection: "),
-            (at_version(message, "x" * 129, 1), INVALID, "collection: "),
-            (at_version(message, "docs", 1, tenant="A B"), INVALID, "tenant: "),
+            *bad_names(message),
             *(
                 [(at_version(message, "absent", 1), NOT_FOUND, "absent")]
                 if method != "CreateCollection"
@@ -173,7 +188,12 @@ UNARY: dict[str, list[Any]] = {
     COLLECTIONS + "ListCollections": [
         (b"\x0a\x02\xff\xfe", INVALID, "not a valid"),
         (NOT_A_MESSAGE, INVALID, "not a valid"),
-        (collections.ListCollectionsRequest(tenant="A"), INVALID, "tenant: "),
+        (b"\x0a" + b"x" * MAX_MESSAGE_BYTES, TOO_LARGE, "larger"),
+        (b"\x0a\x10abc", INVALID, "not a valid"),
+        *(
+            (collections.ListCollectionsRequest(tenant=name), INVALID, "tenant: ")
+            for name in ("A", "-a", "a_b", "a b", "é", "a\n", "x" * 64)
+        ),
     ],
     COLLECTIONS + "RollBackCollection ": [
         (collections.RollBackCollectionRequest(collection="docs"), PRECONDITION, "no earlier"),
