@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from common.records import MetadataValue
 
 RETRY_AFTER_MS = 1_000
+LATE_FACTOR = 4  # how many times its time a call to a server may take before it is cut
 _VECTOR_VALUE_BYTES = 16  # one float as JSON, generously
 
 
@@ -74,10 +75,16 @@ class Records:
 class Chroma:
     """A Chroma store, embedded or remote. Make it with ``open_chroma``."""
 
-    def __init__(self, client: Any, settings: ChromaSettings) -> None:  # noqa: ANN401 — see below
+    def __init__(
+        self,
+        client: Any,  # noqa: ANN401 — see below
+        settings: ChromaSettings,
+        sessions: Sequence[httpx.Client] = (),
+    ) -> None:
         # Chroma's annotations are narrower than what it takes and gives (numpy arrays, mappings,
         # close()), so its objects are untyped here and this module states the types itself.
         self._client = client
+        self._sessions = sessions
         self._settings = settings
         self._executor = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="chroma")
         self._batch_size = client.get_max_batch_size()
@@ -171,6 +178,8 @@ class Chroma:
             await asyncio.wait_for(self.written(), self._settings.timeout_s)
         await asyncio.to_thread(self._executor.shutdown, wait=not self._late, cancel_futures=True)
         self._client.close()
+        for session in self._sessions:
+            session.close()
 
     def batches(self, sizes: Sequence[int], *, dimension: int = 0) -> Iterator[slice]:
         """Cut records of these sizes in bytes into requests that Chroma takes."""
@@ -298,6 +307,7 @@ def open_chroma(settings: ChromaSettings) -> Chroma:
     """
     options = ClientOptions(anonymized_telemetry=False)
     client: Any
+    sessions: list[httpx.Client] = []
     try:
         if settings.mode == "embedded":
             client = chromadb.PersistentClient(str(settings.path), settings=options)
@@ -309,7 +319,12 @@ def open_chroma(settings: ChromaSettings) -> Chroma:
                 headers=_headers(settings.token_file),
                 settings=options,
             )
-        return Chroma(client, settings)
+            # Chroma's own sessions would wait for ever, and are never closed. They outlast a call
+            # that was given up, so that a late write is known to be under way.
+            for part in (client, client._admin_client):  # noqa: SLF001 — there is no other way to it
+                sessions.append(part._server._session)  # noqa: SLF001 — as above
+                sessions[-1].timeout = httpx.Timeout(settings.timeout_s * LATE_FACTOR)
+        return Chroma(client, settings, sessions)
     except Exception as error:
         raise _unreachable(settings) from error
 

@@ -7,14 +7,27 @@ import pytest
 from common.chroma import ChromaSettings, open_chroma
 from common.config import Settings, load
 from common.errors import ConfigurationError, InvalidArgument, NotFound, Unavailable
+from tests.integration.chroma_server import chroma_server
 
 NAME = "default.docs.v000001"
 
 
-@pytest.fixture
-async def chroma(tmp_path):
-    opened = open_chroma(ChromaSettings(mode="embedded", path=tmp_path, max_request_bytes=2**16))
+@pytest.fixture(scope="module")
+def port(tmp_path_factory):
+    with chroma_server(tmp_path_factory.mktemp("chroma")) as port:
+        yield port
+
+
+@pytest.fixture(params=["embedded", "server"])
+async def chroma(request, tmp_path):
+    bounds = {"max_request_bytes": 2**16}
+    if request.param == "embedded":
+        settings = ChromaSettings(mode="embedded", path=tmp_path, **bounds)
+    else:
+        settings = ChromaSettings(port=request.getfixturevalue("port"), **bounds)
+    opened = open_chroma(settings)
     yield opened
+    await opened.delete_collection(NAME)
     await opened.aclose()
 
 
