@@ -106,7 +106,7 @@ async def run(
     """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(Telemetry.open(SERVICE, config.telemetry, os.environ))
-        coordinator = await asyncio.to_thread(open_coordinator, config.coordinator)
+        coordinator = open_coordinator(config.coordinator)
         stack.push_async_callback(coordinator.aclose)
         chroma = await asyncio.to_thread(open_chroma, config.chroma)
         stack.push_async_callback(chroma.aclose)

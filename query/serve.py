@@ -115,7 +115,7 @@ async def run(
         stack.push_async_callback(telemetry.aclose)
         chroma = await asyncio.to_thread(open_chroma, config.chroma)
         stack.push_async_callback(chroma.aclose)
-        coordinator = await asyncio.to_thread(open_coordinator, config.coordinator)
+        coordinator = open_coordinator(config.coordinator)
         stack.push_async_callback(coordinator.aclose)
         embedder = await asyncio.to_thread(open_embedder, config.embedding)
         stack.push_async_callback(embedder.aclose)

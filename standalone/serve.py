@@ -64,9 +64,8 @@ async def run(
             " may write"
         ) from error
     async with AsyncExitStack() as stack:
-        coordinator = await asyncio.to_thread(
-            open_coordinator,
-            CoordinatorSettings(kind="embedded", path=data_dir / "coordinator.db"),
+        coordinator = open_coordinator(
+            CoordinatorSettings(kind="embedded", path=data_dir / "coordinator.db")
         )
         stack.push_async_callback(coordinator.aclose)
         chroma = await asyncio.to_thread(

@@ -52,7 +52,8 @@ class CoordinatorSettings(Settings):
 def open_coordinator(settings: CoordinatorSettings) -> Coordinator:
     """The coordinator that the settings name; close it with aclose.
 
-    etcd is connected to at the first call. Opening the embedded one blocks for a few milliseconds.
+    Call it in the event loop that is to use it: etcd's channel belongs to that loop, and is
+    connected at the first call. Opening the embedded one blocks for a few milliseconds.
 
     Raises:
         ConfigurationError: a path is missing or a credential file cannot be read.
