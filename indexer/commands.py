@@ -15,11 +15,10 @@ def serve_command(
     listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = None,
 ) -> None:
     """Serve the indexer until it is told to stop (SIGTERM or Ctrl-C)."""
-    import asyncio  # noqa: PLC0415 — heavy imports wait until the command runs, as all here
-    import os  # noqa: PLC0415
+    import os  # noqa: PLC0415 — heavy imports wait until the command runs, as all here
 
     from common.config import load  # noqa: PLC0415
-    from common.rpc import stop_on_signals  # noqa: PLC0415
+    from common.rpc import run_until_signal  # noqa: PLC0415
     from indexer.serve import IndexerConfig, run  # noqa: PLC0415
 
     settings = load(
@@ -29,13 +28,4 @@ def serve_command(
         overrides={"indexer": {"server": {"listen": listen}}},
     )
 
-    async def serve() -> None:
-        stop = asyncio.Event()
-        stop_on_signals(stop)
-        await run(
-            settings,
-            stop=stop,
-            on_ready=lambda address: typer.echo(f"sluice indexer is ready on {address}", err=True),
-        )
-
-    asyncio.run(serve())
+    run_until_signal("indexer", lambda stop, ready: run(settings, stop=stop, on_ready=ready))

@@ -17,11 +17,10 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve queries until SIGTERM."""
-    import asyncio  # noqa: PLC0415 — a command that is not called costs nothing
-    import os  # noqa: PLC0415 — as above
+    import os  # noqa: PLC0415 — a command that is not called costs nothing
 
     from common.config import load  # noqa: PLC0415 — as above
-    from common.rpc import stop_on_signals  # noqa: PLC0415 — as above
+    from common.rpc import run_until_signal  # noqa: PLC0415 — as above
     from query.serve import QueryConfig, run  # noqa: PLC0415 — as above
 
     settings = load(
@@ -31,13 +30,4 @@ def serve_command(
         overrides={"query": {"server": {"listen": listen}}},
     )
 
-    async def serve() -> None:
-        stop = asyncio.Event()
-        stop_on_signals(stop)
-        await run(
-            settings,
-            stop=stop,
-            on_ready=lambda address: typer.echo(f"sluice query is ready on {address}", err=True),
-        )
-
-    asyncio.run(serve())
+    run_until_signal("query", lambda stop, ready: run(settings, stop=stop, on_ready=ready))

@@ -11,6 +11,7 @@ from common.rpc.server import (
     ListenAddress,
     ServerSettings,
     ServiceBinding,
+    run_until_signal,
     serve,
     stop_on_signals,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "ServiceBinding",
     "is_unconnected",
     "open_channel",
+    "run_until_signal",
     "serve",
     "stop_on_signals",
     "translate_rpc_error",

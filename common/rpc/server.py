@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,10 @@ from common.rpc.health import Health
 from common.rpc.interceptor import ServerInterceptor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    # Runs until the event is set; calls with the address once requests are taken.
+    Service: TypeAlias = Callable[[asyncio.Event, Callable[[str], None]], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +173,22 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in numbers:
         loop.add_signal_handler(number, first)
+
+
+def run_until_signal(name: str, service: Service) -> None:
+    """Run a service in an event loop of its own until SIGTERM or SIGINT; tells when it is ready."""
+
+    async def serving() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        await service(
+            stop,
+            lambda address: print(  # noqa: T201 — for who started it, beside the log
+                f"sluice {name} is ready on {address}", file=sys.stderr, flush=True
+            ),
+        )
+
+    asyncio.run(serving())
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
