@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sluice/document/v1/document.proto\x12\x12sluice.document.v1\"\xcf\x02\n\x08\x44ocument\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nsource_uri\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x07 \x01(\t\x12<\n\x08metadata\x18\x08 \x03(\x0b\x32*.sluice.document.v1.Document.MetadataEntry\x12+\n\x05pages\x18\t \x03(\x0b\x32\x1c.sluice.document.v1.PageSpan\x1aR\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.sluice.document.v1.MetadataValue:\x02\x38\x01\"\xaf\x01\n\rMetadataValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12;\n\x11string_list_value\x18\x05 \x01(\x0b\x32\x1e.sluice.document.v1.StringListH\x00\x42\x06\n\x04kind\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"+\n\rCharacterSpan\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\"K\n\x08PageSpan\x12\x0e\n\x06number\x18\x01 \x01(\r\x12/\n\x04span\x18\x02 \x01(\x0b\x32!.sluice.document.v1.CharacterSpanb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sluice/document/v1/document.proto\x12\x12sluice.document.v1\"\xe6\x02\n\x08\x44ocument\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nsource_uri\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x07 \x01(\t\x12<\n\x08metadata\x18\x08 \x03(\x0b\x32*.sluice.document.v1.Document.MetadataEntry\x12+\n\x05pages\x18\t \x03(\x0b\x32\x1c.sluice.document.v1.PageSpan\x12\x15\n\rcontainer_uri\x18\n \x01(\t\x1aR\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.sluice.document.v1.MetadataValue:\x02\x38\x01\"\xaf\x01\n\rMetadataValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12;\n\x11string_list_value\x18\x05 \x01(\x0b\x32\x1e.sluice.document.v1.StringListH\x00\x42\x06\n\x04kind\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"+\n\rCharacterSpan\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\"K\n\x08PageSpan\x12\x0e\n\x06number\x18\x01 \x01(\r\x12/\n\x04span\x18\x02 \x01(\x0b\x32!.sluice.document.v1.CharacterSpanb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENT_METADATAENTRY']._loaded_options = None
   _globals['_DOCUMENT_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_DOCUMENT']._serialized_start=58
-  _globals['_DOCUMENT']._serialized_end=393
-  _globals['_DOCUMENT_METADATAENTRY']._serialized_start=311
-  _globals['_DOCUMENT_METADATAENTRY']._serialized_end=393
-  _globals['_METADATAVALUE']._serialized_start=396
-  _globals['_METADATAVALUE']._serialized_end=571
-  _globals['_STRINGLIST']._serialized_start=573
-  _globals['_STRINGLIST']._serialized_end=601
-  _globals['_CHARACTERSPAN']._serialized_start=603
-  _globals['_CHARACTERSPAN']._serialized_end=646
-  _globals['_PAGESPAN']._serialized_start=648
-  _globals['_PAGESPAN']._serialized_end=723
+  _globals['_DOCUMENT']._serialized_end=416
+  _globals['_DOCUMENT_METADATAENTRY']._serialized_start=334
+  _globals['_DOCUMENT_METADATAENTRY']._serialized_end=416
+  _globals['_METADATAVALUE']._serialized_start=419
+  _globals['_METADATAVALUE']._serialized_end=594
+  _globals['_STRINGLIST']._serialized_start=596
+  _globals['_STRINGLIST']._serialized_end=624
+  _globals['_CHARACTERSPAN']._serialized_start=626
+  _globals['_CHARACTERSPAN']._serialized_end=669
+  _globals['_PAGESPAN']._serialized_start=671
+  _globals['_PAGESPAN']._serialized_end=746
 # @@protoc_insertion_point(module_scope)

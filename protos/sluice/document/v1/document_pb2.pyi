@@ -57,6 +57,7 @@ class Document(_message.Message):
     CONTENT_DIGEST_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     PAGES_FIELD_NUMBER: _builtins.int
+    CONTAINER_URI_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """32 lower-case hex characters. Empty: the server derives it from source_uri."""
     source_uri: _builtins.str
@@ -78,6 +79,12 @@ class Document(_message.Message):
     content_digest: _builtins.str
     """BLAKE2b-256 of the UTF-8 content, 64 lower-case hex characters. Empty: the server computes it.
     A digest that does not match is rejected with DIGEST_MISMATCH.
+    """
+    container_uri: _builtins.str
+    """Canonical URI of the file that this document is one of several documents of, e.g. the table
+    whose row it is; at most 4,096 bytes, no control characters. Empty: the source is this document alone. All
+    documents of one state of a container have the same version, so that those it no longer has
+    can be deleted by their older one.
     """
     @_builtins.property
     def metadata(self) -> _containers.MessageMap[_builtins.str, Global___MetadataValue]:
@@ -104,10 +111,11 @@ class Document(_message.Message):
         content_digest: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, Global___MetadataValue] | None = ...,
         pages: _abc.Iterable[Global___PageSpan] | None = ...,
+        container_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_digest", b"content_digest", "document_id", b"document_id", "media_type", b"media_type", "metadata", b"metadata", "pages", b"pages", "source_uri", b"source_uri", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_uri", b"container_uri", "content", b"content", "content_digest", b"content_digest", "document_id", b"document_id", "media_type", b"media_type", "metadata", b"metadata", "pages", b"pages", "source_uri", b"source_uri", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

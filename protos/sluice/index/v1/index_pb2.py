@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from sluice.document.v1 import document_pb2 as sluice_dot_document_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsluice/index/v1/index.proto\x12\x0fsluice.index.v1\x1a!sluice/document/v1/document.proto\"\x86\x01\n\x15IndexDocumentsRequest\x12\x31\n\x07opening\x18\x01 \x01(\x0b\x32\x1e.sluice.index.v1.StreamOpeningH\x00\x12/\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.sluice.index.v1.DocumentBatchH\x00\x42\t\n\x07message\"Z\n\rStreamOpening\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x15\n\rindex_version\x18\x03 \x01(\x04\x12\x0e\n\x06job_id\x18\x04 \x01(\t\"@\n\rDocumentBatch\x12/\n\tdocuments\x18\x01 \x03(\x0b\x32\x1c.sluice.document.v1.Document\"\x97\x01\n\x16IndexDocumentsResponse\x12/\n\x06opened\x18\x01 \x01(\x0b\x32\x1d.sluice.index.v1.StreamOpenedH\x00\x12\x41\n\x10\x61\x63knowledgements\x18\x02 \x01(\x0b\x32%.sluice.index.v1.AcknowledgementBatchH\x00\x42\t\n\x07message\"w\n\x0cStreamOpened\x12\x15\n\rindex_version\x18\x01 \x01(\x04\x12\x1b\n\x13max_batch_documents\x18\x02 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12max_document_bytes\x18\x04 \x01(\x04\"R\n\x14\x41\x63knowledgementBatch\x12:\n\x10\x61\x63knowledgements\x18\x01 \x03(\x0b\x32 .sluice.index.v1.Acknowledgement\"\xc1\x01\n\x0f\x41\x63knowledgement\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x07outcome\x18\x03 \x01(\x0e\x32\x18.sluice.index.v1.Outcome\x12-\n\trejection\x18\x04 \x01(\x0b\x32\x1a.sluice.index.v1.Rejection\x12\x13\n\x0b\x63hunk_count\x18\x05 \x01(\r\x12\x19\n\x11\x63onsistency_token\x18\x06 \x01(\t\"L\n\tRejection\x12.\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1f.sluice.index.v1.RejectionCause\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x89\x01\n\x16\x44\x65leteDocumentsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x15\n\rindex_version\x18\x03 \x01(\x04\x12\x34\n\tdocuments\x18\x04 \x03(\x0b\x32!.sluice.index.v1.DocumentDeletion\"8\n\x10\x44ocumentDeletion\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"K\n\x17\x44\x65leteDocumentsResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.sluice.index.v1.DeletionResult\"X\n\x0e\x44\x65letionResult\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x31\n\x07outcome\x18\x02 \x01(\x0e\x32 .sluice.index.v1.DeletionOutcome\"l\n\x14ListDocumentsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x15\n\rindex_version\x18\x03 \x01(\x04\x12\x19\n\x11source_uri_prefix\x18\x04 \x01(\t\"L\n\x15ListDocumentsResponse\x12\x33\n\tdocuments\x18\x01 \x03(\x0b\x32 .sluice.index.v1.IndexedDocument\"r\n\x0fIndexedDocument\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nsource_uri\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x05 \x01(\r*|\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_INDEXED\x10\x01\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x02\x12\x16\n\x12OUTCOME_SUPERSEDED\x10\x03\x12\x14\n\x10OUTCOME_REJECTED\x10\x04*\xf5\x03\n\x0eRejectionCause\x12\x1f\n\x1bREJECTION_CAUSE_UNSPECIFIED\x10\x00\x12!\n\x1dREJECTION_CAUSE_EMPTY_CONTENT\x10\x01\x12%\n!REJECTION_CAUSE_CONTENT_TOO_LARGE\x10\x02\x12*\n&REJECTION_CAUSE_UNSUPPORTED_MEDIA_TYPE\x10\x03\x12$\n REJECTION_CAUSE_INVALID_METADATA\x10\x04\x12\'\n#REJECTION_CAUSE_INVALID_DOCUMENT_ID\x10\x05\x12&\n\"REJECTION_CAUSE_INVALID_SOURCE_URI\x10\x06\x12#\n\x1fREJECTION_CAUSE_INVALID_VERSION\x10\x07\x12#\n\x1fREJECTION_CAUSE_DIGEST_MISMATCH\x10\x08\x12!\n\x1dREJECTION_CAUSE_INVALID_PAGES\x10\t\x12!\n\x1dREJECTION_CAUSE_INVALID_TITLE\x10\n\x12\"\n\x1eREJECTION_CAUSE_NOT_EMBEDDABLE\x10\x0b\x12!\n\x1dREJECTION_CAUSE_NOT_CHUNKABLE\x10\x0c*\x8f\x01\n\x0f\x44\x65letionOutcome\x12 \n\x1c\x44\x45LETION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45LETION_OUTCOME_DELETED\x10\x01\x12\x1b\n\x17\x44\x45LETION_OUTCOME_ABSENT\x10\x02\x12\x1f\n\x1b\x44\x45LETION_OUTCOME_SUPERSEDED\x10\x03\x32\xbd\x02\n\x0cIndexService\x12\x65\n\x0eIndexDocuments\x12&.sluice.index.v1.IndexDocumentsRequest\x1a\'.sluice.index.v1.IndexDocumentsResponse(\x01\x30\x01\x12\x64\n\x0f\x44\x65leteDocuments\x12\'.sluice.index.v1.DeleteDocumentsRequest\x1a(.sluice.index.v1.DeleteDocumentsResponse\x12`\n\rListDocuments\x12%.sluice.index.v1.ListDocumentsRequest\x1a&.sluice.index.v1.ListDocumentsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsluice/index/v1/index.proto\x12\x0fsluice.index.v1\x1a!sluice/document/v1/document.proto\"\x86\x01\n\x15IndexDocumentsRequest\x12\x31\n\x07opening\x18\x01 \x01(\x0b\x32\x1e.sluice.index.v1.StreamOpeningH\x00\x12/\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.sluice.index.v1.DocumentBatchH\x00\x42\t\n\x07message\"Z\n\rStreamOpening\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x15\n\rindex_version\x18\x03 \x01(\x04\x12\x0e\n\x06job_id\x18\x04 \x01(\t\"@\n\rDocumentBatch\x12/\n\tdocuments\x18\x01 \x03(\x0b\x32\x1c.sluice.document.v1.Document\"\x97\x01\n\x16IndexDocumentsResponse\x12/\n\x06opened\x18\x01 \x01(\x0b\x32\x1d.sluice.index.v1.StreamOpenedH\x00\x12\x41\n\x10\x61\x63knowledgements\x18\x02 \x01(\x0b\x32%.sluice.index.v1.AcknowledgementBatchH\x00\x42\t\n\x07message\"w\n\x0cStreamOpened\x12\x15\n\rindex_version\x18\x01 \x01(\x04\x12\x1b\n\x13max_batch_documents\x18\x02 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12max_document_bytes\x18\x04 \x01(\x04\"R\n\x14\x41\x63knowledgementBatch\x12:\n\x10\x61\x63knowledgements\x18\x01 \x03(\x0b\x32 .sluice.index.v1.Acknowledgement\"\xc1\x01\n\x0f\x41\x63knowledgement\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x07outcome\x18\x03 \x01(\x0e\x32\x18.sluice.index.v1.Outcome\x12-\n\trejection\x18\x04 \x01(\x0b\x32\x1a.sluice.index.v1.Rejection\x12\x13\n\x0b\x63hunk_count\x18\x05 \x01(\r\x12\x19\n\x11\x63onsistency_token\x18\x06 \x01(\t\"L\n\tRejection\x12.\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1f.sluice.index.v1.RejectionCause\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xc1\x01\n\x16\x44\x65leteDocumentsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x15\n\rindex_version\x18\x03 \x01(\x04\x12\x34\n\tdocuments\x18\x04 \x03(\x0b\x32!.sluice.index.v1.DocumentDeletion\x12\x36\n\ncontainers\x18\x05 \x03(\x0b\x32\".sluice.index.v1.ContainerDeletion\";\n\x11\x43ontainerDeletion\x12\x15\n\rcontainer_uri\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"8\n\x10\x44ocumentDeletion\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x90\x01\n\x17\x44\x65leteDocumentsResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.sluice.index.v1.DeletionResult\x12\x43\n\x11\x63ontainer_results\x18\x02 \x03(\x0b\x32(.sluice.index.v1.ContainerDeletionResult\"S\n\x17\x43ontainerDeletionResult\x12\x15\n\rcontainer_uri\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"X\n\x0e\x44\x65letionResult\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x31\n\x07outcome\x18\x02 \x01(\x0e\x32 .sluice.index.v1.DeletionOutcome\"l\n\x14ListDocumentsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x15\n\rindex_version\x18\x03 \x01(\x04\x12\x19\n\x11source_uri_prefix\x18\x04 \x01(\t\"L\n\x15ListDocumentsResponse\x12\x33\n\tdocuments\x18\x01 \x03(\x0b\x32 .sluice.index.v1.IndexedDocument\"\x89\x01\n\x0fIndexedDocument\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nsource_uri\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x05 \x01(\r\x12\x15\n\rcontainer_uri\x18\x06 \x01(\t*|\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_INDEXED\x10\x01\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x02\x12\x16\n\x12OUTCOME_SUPERSEDED\x10\x03\x12\x14\n\x10OUTCOME_REJECTED\x10\x04*\xf5\x03\n\x0eRejectionCause\x12\x1f\n\x1bREJECTION_CAUSE_UNSPECIFIED\x10\x00\x12!\n\x1dREJECTION_CAUSE_EMPTY_CONTENT\x10\x01\x12%\n!REJECTION_CAUSE_CONTENT_TOO_LARGE\x10\x02\x12*\n&REJECTION_CAUSE_UNSUPPORTED_MEDIA_TYPE\x10\x03\x12$\n REJECTION_CAUSE_INVALID_METADATA\x10\x04\x12\'\n#REJECTION_CAUSE_INVALID_DOCUMENT_ID\x10\x05\x12&\n\"REJECTION_CAUSE_INVALID_SOURCE_URI\x10\x06\x12#\n\x1fREJECTION_CAUSE_INVALID_VERSION\x10\x07\x12#\n\x1fREJECTION_CAUSE_DIGEST_MISMATCH\x10\x08\x12!\n\x1dREJECTION_CAUSE_INVALID_PAGES\x10\t\x12!\n\x1dREJECTION_CAUSE_INVALID_TITLE\x10\n\x12\"\n\x1eREJECTION_CAUSE_NOT_EMBEDDABLE\x10\x0b\x12!\n\x1dREJECTION_CAUSE_NOT_CHUNKABLE\x10\x0c*\x8f\x01\n\x0f\x44\x65letionOutcome\x12 \n\x1c\x44\x45LETION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45LETION_OUTCOME_DELETED\x10\x01\x12\x1b\n\x17\x44\x45LETION_OUTCOME_ABSENT\x10\x02\x12\x1f\n\x1b\x44\x45LETION_OUTCOME_SUPERSEDED\x10\x03\x32\xbd\x02\n\x0cIndexService\x12\x65\n\x0eIndexDocuments\x12&.sluice.index.v1.IndexDocumentsRequest\x1a\'.sluice.index.v1.IndexDocumentsResponse(\x01\x30\x01\x12\x64\n\x0f\x44\x65leteDocuments\x12\'.sluice.index.v1.DeleteDocumentsRequest\x1a(.sluice.index.v1.DeleteDocumentsResponse\x12`\n\rListDocuments\x12%.sluice.index.v1.ListDocumentsRequest\x1a&.sluice.index.v1.ListDocumentsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sluice.index.v1.index_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1680
-  _globals['_OUTCOME']._serialized_end=1804
-  _globals['_REJECTIONCAUSE']._serialized_start=1807
-  _globals['_REJECTIONCAUSE']._serialized_end=2308
-  _globals['_DELETIONOUTCOME']._serialized_start=2311
-  _globals['_DELETIONOUTCOME']._serialized_end=2454
+  _globals['_OUTCOME']._serialized_start=1976
+  _globals['_OUTCOME']._serialized_end=2100
+  _globals['_REJECTIONCAUSE']._serialized_start=2103
+  _globals['_REJECTIONCAUSE']._serialized_end=2604
+  _globals['_DELETIONOUTCOME']._serialized_start=2607
+  _globals['_DELETIONOUTCOME']._serialized_end=2750
   _globals['_INDEXDOCUMENTSREQUEST']._serialized_start=84
   _globals['_INDEXDOCUMENTSREQUEST']._serialized_end=218
   _globals['_STREAMOPENING']._serialized_start=220
@@ -55,19 +55,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REJECTION']._serialized_start=933
   _globals['_REJECTION']._serialized_end=1009
   _globals['_DELETEDOCUMENTSREQUEST']._serialized_start=1012
-  _globals['_DELETEDOCUMENTSREQUEST']._serialized_end=1149
-  _globals['_DOCUMENTDELETION']._serialized_start=1151
-  _globals['_DOCUMENTDELETION']._serialized_end=1207
-  _globals['_DELETEDOCUMENTSRESPONSE']._serialized_start=1209
-  _globals['_DELETEDOCUMENTSRESPONSE']._serialized_end=1284
-  _globals['_DELETIONRESULT']._serialized_start=1286
-  _globals['_DELETIONRESULT']._serialized_end=1374
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1376
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1484
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1486
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1562
-  _globals['_INDEXEDDOCUMENT']._serialized_start=1564
-  _globals['_INDEXEDDOCUMENT']._serialized_end=1678
-  _globals['_INDEXSERVICE']._serialized_start=2457
-  _globals['_INDEXSERVICE']._serialized_end=2774
+  _globals['_DELETEDOCUMENTSREQUEST']._serialized_end=1205
+  _globals['_CONTAINERDELETION']._serialized_start=1207
+  _globals['_CONTAINERDELETION']._serialized_end=1266
+  _globals['_DOCUMENTDELETION']._serialized_start=1268
+  _globals['_DOCUMENTDELETION']._serialized_end=1324
+  _globals['_DELETEDOCUMENTSRESPONSE']._serialized_start=1327
+  _globals['_DELETEDOCUMENTSRESPONSE']._serialized_end=1471
+  _globals['_CONTAINERDELETIONRESULT']._serialized_start=1473
+  _globals['_CONTAINERDELETIONRESULT']._serialized_end=1556
+  _globals['_DELETIONRESULT']._serialized_start=1558
+  _globals['_DELETIONRESULT']._serialized_end=1646
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1648
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1756
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1758
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1834
+  _globals['_INDEXEDDOCUMENT']._serialized_start=1837
+  _globals['_INDEXEDDOCUMENT']._serialized_end=1974
+  _globals['_INDEXSERVICE']._serialized_start=2753
+  _globals['_INDEXSERVICE']._serialized_end=3070
 # @@protoc_insertion_point(module_scope)

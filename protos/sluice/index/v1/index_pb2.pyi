@@ -345,13 +345,18 @@ class DeleteDocumentsRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     INDEX_VERSION_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
+    CONTAINERS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     collection: _builtins.str
     index_version: _builtins.int
     """0 means the active version."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentDeletion]:
-        """1 to 1,000."""
+        """At most 1,000."""
+
+    @_builtins.property
+    def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerDeletion]:
+        """At most 100."""
 
     def __init__(
         self,
@@ -360,14 +365,40 @@ class DeleteDocumentsRequest(_message.Message):
         collection: _builtins.str = ...,
         index_version: _builtins.int = ...,
         documents: _abc.Iterable[Global___DocumentDeletion] | None = ...,
+        containers: _abc.Iterable[Global___ContainerDeletion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "index_version", b"index_version", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "containers", b"containers", "documents", b"documents", "index_version", b"index_version", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteDocumentsRequest: _TypeAlias = DeleteDocumentsRequest  # noqa: Y015
+
+@_typing.final
+class ContainerDeletion(_message.Message):
+    """Deletes documents that were indexed with this container_uri."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_URI_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    container_uri: _builtins.str
+    version: _builtins.int
+    """Delete only documents of this version or an older one. 0 deletes any."""
+    def __init__(
+        self,
+        *,
+        container_uri: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_uri", b"container_uri", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerDeletion: _TypeAlias = ContainerDeletion  # noqa: Y015
 
 @_typing.final
 class DocumentDeletion(_message.Message):
@@ -397,20 +428,55 @@ class DeleteDocumentsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    CONTAINER_RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeletionResult]: ...
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeletionResult]:
+        """One for each document asked for, in that order."""
+
+    @_builtins.property
+    def container_results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerDeletionResult]:
+        """One for each container asked for, in that order."""
+
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___DeletionResult] | None = ...,
+        container_results: _abc.Iterable[Global___ContainerDeletionResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_results", b"container_results", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteDocumentsResponse: _TypeAlias = DeleteDocumentsResponse  # noqa: Y015
+
+@_typing.final
+class ContainerDeletionResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_URI_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    container_uri: _builtins.str
+    deleted: _builtins.int
+    """Documents deleted by this call."""
+    complete: _builtins.bool
+    """Whether nothing is left to delete; if not, call again."""
+    def __init__(
+        self,
+        *,
+        container_uri: _builtins.str = ...,
+        deleted: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "container_uri", b"container_uri", "deleted", b"deleted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerDeletionResult: _TypeAlias = ContainerDeletionResult  # noqa: Y015
 
 @_typing.final
 class DeletionResult(_message.Message):
@@ -493,11 +559,14 @@ class IndexedDocument(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
+    CONTAINER_URI_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     source_uri: _builtins.str
     version: _builtins.int
     revision: _builtins.str
     chunk_count: _builtins.int
+    container_uri: _builtins.str
+    """Empty for a document that is the whole of its source."""
     def __init__(
         self,
         *,
@@ -506,10 +575,11 @@ class IndexedDocument(_message.Message):
         version: _builtins.int = ...,
         revision: _builtins.str = ...,
         chunk_count: _builtins.int = ...,
+        container_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "document_id", b"document_id", "revision", b"revision", "source_uri", b"source_uri", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "container_uri", b"container_uri", "document_id", b"document_id", "revision", b"revision", "source_uri", b"source_uri", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

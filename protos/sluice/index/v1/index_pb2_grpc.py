@@ -85,9 +85,12 @@ class IndexServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDocuments(self, request, context):
-        """Deletes documents. Deleting what is not there is no error.
+        """Deletes documents by id, or all that a container holds up to a version. Deleting what is not
+        there is no error. A container of very many documents is deleted in steps: repeat the call
+        until its result is complete.
 
-        Errors: INVALID_ARGUMENT (no ids, more than 1,000, malformed or duplicate ids); NOT_FOUND.
+        Errors: INVALID_ARGUMENT (nothing to delete, more than 1,000 documents, more than 100
+        containers, malformed or duplicate ids or URIs); NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,9 +56,12 @@ class IndexServiceStub:
     opening did not come in time).
     """
     DeleteDocuments: _grpc.UnaryUnaryMultiCallable[_index_pb2.DeleteDocumentsRequest, _index_pb2.DeleteDocumentsResponse]
-    """Deletes documents. Deleting what is not there is no error.
+    """Deletes documents by id, or all that a container holds up to a version. Deleting what is not
+    there is no error. A container of very many documents is deleted in steps: repeat the call
+    until its result is complete.
 
-    Errors: INVALID_ARGUMENT (no ids, more than 1,000, malformed or duplicate ids); NOT_FOUND.
+    Errors: INVALID_ARGUMENT (nothing to delete, more than 1,000 documents, more than 100
+    containers, malformed or duplicate ids or URIs); NOT_FOUND.
     """
     ListDocuments: _grpc.UnaryStreamMultiCallable[_index_pb2.ListDocumentsRequest, _index_pb2.ListDocumentsResponse]
     """Lists the documents that an index version holds completely, in no particular order, in
@@ -95,9 +98,12 @@ class IndexServiceAsyncStub(IndexServiceStub):
     opening did not come in time).
     """
     DeleteDocuments: _aio.UnaryUnaryMultiCallable[_index_pb2.DeleteDocumentsRequest, _index_pb2.DeleteDocumentsResponse]  # type: ignore[assignment]
-    """Deletes documents. Deleting what is not there is no error.
+    """Deletes documents by id, or all that a container holds up to a version. Deleting what is not
+    there is no error. A container of very many documents is deleted in steps: repeat the call
+    until its result is complete.
 
-    Errors: INVALID_ARGUMENT (no ids, more than 1,000, malformed or duplicate ids); NOT_FOUND.
+    Errors: INVALID_ARGUMENT (nothing to delete, more than 1,000 documents, more than 100
+    containers, malformed or duplicate ids or URIs); NOT_FOUND.
     """
     ListDocuments: _aio.UnaryStreamMultiCallable[_index_pb2.ListDocumentsRequest, _index_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     """Lists the documents that an index version holds completely, in no particular order, in
@@ -143,9 +149,12 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _index_pb2.DeleteDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_index_pb2.DeleteDocumentsResponse, _abc.Awaitable[_index_pb2.DeleteDocumentsResponse]]:
-        """Deletes documents. Deleting what is not there is no error.
+        """Deletes documents by id, or all that a container holds up to a version. Deleting what is not
+        there is no error. A container of very many documents is deleted in steps: repeat the call
+        until its result is complete.
 
-        Errors: INVALID_ARGUMENT (no ids, more than 1,000, malformed or duplicate ids); NOT_FOUND.
+        Errors: INVALID_ARGUMENT (nothing to delete, more than 1,000 documents, more than 100
+        containers, malformed or duplicate ids or URIs); NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
