@@ -12,6 +12,9 @@ PACKAGES := bench client common indexer ingestor query rerank_zig standalone
 PROTOS := $(sort $(shell find protos -name '*.proto'))
 ZIG_SOURCES := $(shell find rerank_zig -name '*.zig' -not -path '*/.zig-cache/*') rerank_zig/build.zig
 SCRIPTS := .ci/run $(sort $(shell find scripts buildah deploy -name '*.sh' 2>/dev/null))
+# The real HDFS of the tests; where there is no Maven, its tests are skipped and say so.
+HDFS := tests/integration/hdfs/cluster
+HDFS_SOURCES := $(HDFS)/pom.xml $(shell find $(HDFS)/src -type f)
 NATIVE := rerank_zig/zig-out/lib/libsluice_rerank.so
 ZIG_FLAGS ?=
 # What the contracts must stay compatible with, e.g. origin/main on a branch.
@@ -56,8 +59,13 @@ generate: $(VENV)/.ready ## Generate the gRPC stubs beside the contracts
 demo: setup ## Index samples/ and answer three questions
 	@$(BIN)/python scripts/demo.py
 
+$(HDFS)/target/classpath: $(HDFS_SOURCES)
+	@if command -v mvn >/dev/null; then \
+		mvn --quiet --batch-mode --file $(HDFS)/pom.xml compile dependency:build-classpath && touch $@; \
+	else echo "no Maven: the tests that need HDFS will be skipped"; fi
+
 .PHONY: test
-test: setup ## Run all tests
+test: setup $(HDFS)/target/classpath ## Run all tests
 	$(BIN)/python -m ziglang build test --build-file rerank_zig/build.zig
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -78,6 +86,7 @@ lint: setup ## Check style, types, layers, contracts and stubs
 .PHONY: bench
 bench: setup ## Run the benchmarks in their quick form
 	$(BIN)/python -m bench ingest --quick --json
+	$(BIN)/python -m bench hdfs --quick --json
 
 .PHONY: lock
 lock: $(VENV)/.ready ## Resolve the dependencies again and pin them with hashes
@@ -86,4 +95,4 @@ lock: $(VENV)/.ready ## Resolve the dependencies again and pin them with hashes
 
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf $(VENV) rerank_zig/zig-out rerank_zig/.zig-cache .zig-cache build dist
+	rm -rf $(VENV) $(HDFS)/target rerank_zig/zig-out rerank_zig/.zig-cache .zig-cache build dist

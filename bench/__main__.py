@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from bench import ingest, machine
+from bench import machine
 
-BENCHMARKS = {"ingest": ingest.run}
+# With the options that each has besides --quick; a benchmark is loaded when it is run.
+BENCHMARKS = {"hdfs": ("uri",), "ingest": ("corpus", "files")}
 
 
 def main() -> None:
@@ -20,11 +23,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less of everything, under 60 s")
     parser.add_argument("--corpus", type=Path, help="folder of documents; default as found")
     parser.add_argument("--files", type=int, help="how many of its files, in order of their paths")
+    parser.add_argument("--uri", help="folder of a cluster to work in; default is one of its own")
     arguments = parser.parse_args()
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    own = BENCHMARKS[arguments.name]
+    if foreign := given.keys() - {"name", "json", "quick", *own}:
+        parser.error(f"{arguments.name} has no option --{min(foreign)}")
+    options = {name: getattr(arguments, name) for name in ("quick", *own)}
     try:
-        result = BENCHMARKS[arguments.name](
-            corpus=arguments.corpus, files=arguments.files, quick=arguments.quick
-        )
+        result: dict[str, Any] = import_module(f"bench.{arguments.name}").run(**options)
     except ValueError as error:
         sys.exit(f"error: {error}")
     result |= {"machine": machine.describe(), "versions": machine.versions()}

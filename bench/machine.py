@@ -10,9 +10,11 @@ from pathlib import Path
 PACKAGES = (
     "chromadb",
     "grpcio",
+    "hdfs-native",
     "llama-index-core",
     "numpy",
     "onnxruntime",
+    "pyarrow",
     "sluice",
     "tokenizers",
 )

@@ -32,6 +32,8 @@ ORDINAL = "_ordinal"
 CHUNK_COUNT = "_chunk_count"
 START = "_start"
 END = "_end"
+# URI of the file that the document is one of many of; absent for a document that is its file.
+CONTAINER = "_container"
 
 # What LlamaIndex's ChromaVectorStore needs to rebuild a node.
 NODE_CONTENT = "_node_content"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from common.records import MetadataValue
 
 MAX_SOURCE_URI_BYTES = 4096
+SOURCE_URI_RULE = f"use 1 to {MAX_SOURCE_URI_BYTES} bytes without control characters"
 MAX_TITLE_BYTES = 1024
 # Metadata stand with every chunk, so their size multiplies.
 MAX_METADATA_BYTES = 2**14
@@ -50,6 +51,7 @@ class Document:
     content_digest: str
     metadata: Mapping[str, MetadataValue]
     pages: tuple[Page, ...]
+    container_uri: str = ""
     unreadable: str = ""
 
     @property
@@ -106,9 +108,14 @@ def check(document: Document, *, max_document_bytes: int) -> Document | Rejected
             "document_id: use 32 lower-case hexadecimal digits, or none to have it derived",
         ),
         (
-            _is_source_uri(document.source_uri),
+            is_source_uri(document.source_uri),
             cause.INVALID_SOURCE_URI,
-            f"source_uri: use 1 to {MAX_SOURCE_URI_BYTES} bytes without control characters",
+            f"source_uri: {SOURCE_URI_RULE}",
+        ),
+        (
+            not document.container_uri or is_source_uri(document.container_uri),
+            cause.INVALID_SOURCE_URI,
+            f"container_uri: {SOURCE_URI_RULE}, or none",
         ),
         (document.version >= 1, cause.INVALID_VERSION, "version: must be at least 1"),
         (
@@ -150,7 +157,8 @@ def check(document: Document, *, max_document_bytes: int) -> Document | Rejected
     return replace(document, document_id=document.key, media_type=media_type, content_digest=digest)
 
 
-def _is_source_uri(uri: str) -> bool:
+def is_source_uri(uri: str) -> bool:
+    """Whether the text may name a source or a container."""
     printable = not any(character < " " or character == "\x7f" for character in uri)
     return printable and bool(uri.strip()) and len(uri.encode()) <= MAX_SOURCE_URI_BYTES
 

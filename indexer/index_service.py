@@ -11,9 +11,12 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from common.errors import DeadlineExceeded, InvalidArgument, Overloaded
-from common.identity import is_document_id, parse_chunk_id
+from common.identity import is_document_id
+from common.rpc import Deadline
 from common.telemetry import Metric, gauge_add
 from indexer import inventory, messages
+from indexer.containers import ContainerDeletion, delete_containers
+from indexer.document import SOURCE_URI_RULE, is_source_uri
 from indexer.pipeline import Deletion
 from sluice.index.v1 import index_pb2, index_pb2_grpc
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from indexer.document import Document
     from indexer.pipeline import IndexPipeline, Result, Target
+    from indexer.reconcile import HeldChunk
     from indexer.settings import IndexerSettings
     from indexer.versions import Versions, WritableVersion
 
@@ -35,7 +39,13 @@ Response: TypeAlias = index_pb2.IndexDocumentsResponse
 RETRY_AFTER_MS = 1_000
 MAX_DELETIONS = 1_000
 MAX_JOB_ID_BYTES = 128
+MAX_CONTAINERS = 100
 MAX_PREFIX_BYTES = 4096
+# A client's gRPC takes 4 MiB by default, and one listed document has at most about 8 KiB.
+LISTED_BYTES = 2**20
+# For clients that set no deadline.
+DELETION_TIMEOUT_S = 60.0
+LISTING_TIMEOUT_S = 3_600.0
 
 
 class IndexServicer(index_pb2_grpc.IndexServiceServicer):
@@ -79,17 +89,29 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
         ],
     ) -> index_pb2.DeleteDocumentsResponse:
         """See the contract."""
-        del context
+        # Containers get half the time: what was deleted by then is still to be answered.
+        deadline = Deadline.after(Deadline.of(context, DELETION_TIMEOUT_S).remaining_s() / 2)
+        if not request.documents and not request.containers:
+            raise InvalidArgument(
+                f"give 1 to {MAX_DELETIONS} documents or 1 to {MAX_CONTAINERS} containers",
+                field="documents",
+            )
         deletions = _deletions(request.documents)
+        containers = _container_deletions(request.containers)
         target = await self._versions.open_for_deleting(
             request.tenant, request.collection, request.index_version
         )
-        outcomes = await self._pipeline.delete(target, deletions)
+        outcomes = await self._pipeline.delete(target, deletions) if deletions else []
+        emptied = await delete_containers(self._pipeline, target, containers, deadline)
         return index_pb2.DeleteDocumentsResponse(
             results=[
                 messages.deletion_result(deletion.document_id, outcome)
                 for deletion, outcome in zip(deletions, outcomes, strict=True)
-            ]
+            ],
+            container_results=[
+                messages.container_deletion_result(deletion.container_uri, outcome)
+                for deletion, outcome in zip(containers, emptied, strict=True)
+            ],
         )
 
     async def ListDocuments(  # noqa: N802 — named by the contract
@@ -100,18 +122,15 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
         ],
     ) -> AsyncGenerator[index_pb2.ListDocumentsResponse]:
         """See the contract."""
-        del context
+        deadline = Deadline.of(context, LISTING_TIMEOUT_S)
         if len(request.source_uri_prefix.encode()) > MAX_PREFIX_BYTES:
             raise InvalidArgument(f"at most {MAX_PREFIX_BYTES} bytes", field="source_uri_prefix")
         store = await self._versions.open(request.tenant, request.collection, request.index_version)
         async with aclosing(inventory.documents(store, request.source_uri_prefix)) as pages:
             async for heads in pages:
-                yield index_pb2.ListDocumentsResponse(
-                    documents=[
-                        messages.indexed_document(parse_chunk_id(head.id).document_id, head)
-                        for head in heads
-                    ]
-                )
+                for response in _listing(heads):
+                    yield response
+                deadline.check("the next page of the listing")
 
     def _opened(self, version: WritableVersion) -> Response:
         return Response(
@@ -230,7 +249,7 @@ def _opening(first: Request | None) -> index_pb2.StreamOpening:
 
 
 def _deletions(documents: Sequence[index_pb2.DocumentDeletion]) -> list[Deletion]:
-    if not 1 <= len(documents) <= MAX_DELETIONS:
+    if len(documents) > MAX_DELETIONS:
         raise InvalidArgument(f"give 1 to {MAX_DELETIONS} documents", field="documents")
     for document in documents:
         if not is_document_id(document.document_id):
@@ -242,3 +261,34 @@ def _deletions(documents: Sequence[index_pb2.DocumentDeletion]) -> list[Deletion
     if len({document.document_id for document in documents}) != len(documents):
         raise InvalidArgument("the same document twice", field="documents.document_id")
     return [Deletion(document.document_id, document.version) for document in documents]
+
+
+def _container_deletions(
+    containers: Sequence[index_pb2.ContainerDeletion],
+) -> list[ContainerDeletion]:
+    if len(containers) > MAX_CONTAINERS:
+        raise InvalidArgument(f"give 1 to {MAX_CONTAINERS} containers", field="containers")
+    for container in containers:
+        if not is_source_uri(container.container_uri):
+            raise InvalidArgument(SOURCE_URI_RULE, field="containers.container_uri")
+        if container.version < 0:
+            raise InvalidArgument("use 0 for any version", field="containers.version")
+    if len({container.container_uri for container in containers}) != len(containers):
+        raise InvalidArgument("the same container twice", field="containers.container_uri")
+    return [
+        ContainerDeletion(container.container_uri, container.version) for container in containers
+    ]
+
+
+def _listing(heads: Sequence[HeldChunk]) -> Iterator[index_pb2.ListDocumentsResponse]:
+    """The documents in messages of a bounded size."""
+    response, size = index_pb2.ListDocumentsResponse(), 0
+    for head in heads:
+        document = messages.indexed_document(head)
+        if size + document.ByteSize() > LISTED_BYTES:
+            yield response
+            response, size = index_pb2.ListDocumentsResponse(), 0
+        response.documents.append(document)
+        size += document.ByteSize()
+    if response.documents:
+        yield response

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from common.coordination import CollectionState, VersionRecord
+    from indexer.containers import ContainerDeleted
     from indexer.pipeline import Result
     from indexer.reconcile import HeldChunk
     from sluice.document.v1 import document_pb2
@@ -40,6 +41,7 @@ def document_from(message: document_pb2.Document) -> Document:
         content_digest=message.content_digest,
         metadata=metadata,
         pages=tuple(Page(p.number, p.span.start, p.span.end) for p in message.pages),
+        container_uri=message.container_uri,
         unreadable=unreadable,
     )
 
@@ -77,14 +79,24 @@ def deletion_result(document_id: str, outcome: Deleted | Superseded) -> index.De
     return index.DeletionResult(document_id=document_id, outcome=code)
 
 
-def indexed_document(document_id: str, head: HeldChunk) -> index.IndexedDocument:
+def container_deletion_result(
+    container_uri: str, emptied: ContainerDeleted
+) -> index.ContainerDeletionResult:
+    """What became of the deletion of a container."""
+    return index.ContainerDeletionResult(
+        container_uri=container_uri, deleted=emptied.documents, complete=emptied.complete
+    )
+
+
+def indexed_document(head: HeldChunk) -> index.IndexedDocument:
     """A document by its head."""
     return index.IndexedDocument(
-        document_id=document_id,
+        document_id=head.document_id,
         source_uri=head.source_uri,
         version=head.version,
         revision=head.revision,
         chunk_count=head.chunk_count,
+        container_uri=head.container_uri,
     )
 
 

@@ -33,10 +33,12 @@ class Attributes:
     version: int
     source_uri: str
     metadata: Mapping[str, MetadataValue]
+    container_uri: str = ""
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", attributes_digest(self.source_uri, self.metadata))
+        digest = attributes_digest(self.source_uri, self.container_uri, self.metadata)
+        object.__setattr__(self, "digest", digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +51,23 @@ class ChunkRecord:
     metadata: dict[str, MetadataValue]
 
 
-def attributes_digest(source_uri: str, metadata: Mapping[str, MetadataValue]) -> str:
-    """Tells whether source URI or metadata differ; 32 hex characters.
+def attributes_digest(
+    source_uri: str, container_uri: str, metadata: Mapping[str, MetadataValue]
+) -> str:
+    """Tells whether source URI, container or metadata differ; 32 hex characters.
 
     The store keeps no negative zero, so it counts as zero here.
     """
     plain = {k: v + 0.0 if isinstance(v, float) else v for k, v in metadata.items()}
-    text = json.dumps([source_uri, plain], sort_keys=True)
+    text = json.dumps([source_uri, container_uri, plain], sort_keys=True)
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def attributes_of(document: Document) -> Attributes:
     """What may move in place."""
-    return Attributes(document.version, document.source_uri, document.metadata)
+    return Attributes(
+        document.version, document.source_uri, document.metadata, document.container_uri
+    )
 
 
 def chunk_record(document: Document, revision: str, chunk: Chunk, chunk_count: int) -> ChunkRecord:
@@ -75,11 +81,13 @@ def chunk_record(document: Document, revision: str, chunk: Chunk, chunk_count: i
     if chunk.page is not None:
         described[records.PAGE] = chunk.page
     described.update(document.metadata)
+    container = {records.CONTAINER: document.container_uri} if document.container_uri else {}
     return ChunkRecord(
         id=chunk_id,
         ordinal=chunk.ordinal,
         text=chunk.text,
         metadata=described
+        | container
         | {
             records.DOCUMENT_ID: document.document_id,
             records.VERSION: document.version,
@@ -117,6 +125,7 @@ def moved(
     return {
         **dict.fromkeys(gone),
         **described,
+        records.CONTAINER: attributes.container_uri or None,
         records.VERSION: attributes.version,
         records.NODE_CONTENT: content,
     }

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -25,16 +25,17 @@ from common.telemetry import Metric, Stage, count, describe_exception, span
 from indexer.document import Document, Rejected, RejectionCause, check
 from indexer.document_locks import DocumentLocks
 from indexer.nodes import attributes_of, chunk_record
-from indexer.reconcile import Superseded, Unchanged, Write, current, decide
+from indexer.reconcile import Superseded, Unchanged, Write, current, decide, remove
 from indexer.store import batched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from numpy.typing import NDArray
 
     from indexer.chunking import Chunk, Chunker
+    from indexer.containers import ContainerDeletion
     from indexer.nodes import Attributes
     from indexer.settings import IndexerSettings
     from indexer.store import VectorStore
@@ -129,7 +130,7 @@ class IndexPipeline:
         self._locks = DocumentLocks()
         self._slots = asyncio.Semaphore(settings.max_batches_in_flight)
         self._threads = ThreadPoolExecutor(settings.chunking_threads, "chunking")
-        self._running: set[asyncio.Task[list[Result]]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
     def submit(
         self, target: Target, documents: Sequence[Document], stop: asyncio.Event
@@ -144,15 +145,46 @@ class IndexPipeline:
             documents: of different ids; not yet checked.
             stop: set when nobody waits for the results any more.
         """
-        task = asyncio.create_task(self._index(target, documents, stop))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
+        return self._begin(self._index(target, documents, stop))
 
     async def delete(
         self, target: Target, deletions: Sequence[Deletion]
     ) -> list[Deleted | Superseded]:
         """Delete documents of different ids."""
+        return await asyncio.shield(self._begin(self._delete(target, deletions)))
+
+    async def delete_contained(
+        self, target: Target, deletion: ContainerDeletion, document_ids: Sequence[str]
+    ) -> int:
+        """Delete those of these documents that the deletion of a container is about; their number.
+
+        Of those that stay it deletes what is left of earlier states.
+        """
+        return await asyncio.shield(
+            self._begin(self._delete_contained(target, deletion, document_ids))
+        )
+
+    async def aclose(self) -> None:
+        """Wait for the batches under way and release the threads."""
+        if self._running:
+            await asyncio.wait(self._running)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin what must not be cut in the middle, even if whoever waits for it is cancelled."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, even if the stream that waited is gone
+
+    async def _delete(
+        self, target: Target, deletions: Sequence[Deletion]
+    ) -> list[Deleted | Superseded]:
         ids = [deletion.document_id for deletion in deletions]
         async with self._locks.holding(target.name, ids):
             held = await target.store.held(ids)
@@ -170,16 +202,18 @@ class IndexPipeline:
                 await target.store.delete(doomed)
             return outcomes
 
-    async def aclose(self) -> None:
-        """Wait for the batches under way and release the threads."""
-        if self._running:
-            await asyncio.wait(self._running)
-        await asyncio.to_thread(self._threads.shutdown)
-
-    def _ended(self, task: asyncio.Task[list[Result]]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen, even if the stream that waited is gone
+    async def _delete_contained(
+        self, target: Target, deletion: ContainerDeletion, document_ids: Sequence[str]
+    ) -> int:
+        async with self._locks.holding(target.name, document_ids):
+            held = await target.store.held(document_ids)
+            removals = [
+                remove(chunks, deletion.container_uri, deletion.version) for chunks in held.values()
+            ]
+            doomed = [id_ for removal in removals for id_ in removal.chunks]
+            with span(Stage.INDEX_DELETE, chunks=len(doomed)):
+                await target.store.delete(doomed)
+            return sum(removal.document for removal in removals)
 
     async def _index(
         self, target: Target, documents: Sequence[Document], stop: asyncio.Event

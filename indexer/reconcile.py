@@ -16,8 +16,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from common.identity import chunk_id, parse_chunk_id
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from indexer.nodes import Attributes
 
@@ -33,6 +35,12 @@ class HeldChunk:
     chunk_count: int
     source_uri: str
     attributes: str
+    container_uri: str = ""
+
+    @property
+    def document_id(self) -> str:
+        """The document it is a chunk of."""
+        return parse_chunk_id(self.id).document_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,19 @@ class Write:
 Decision: TypeAlias = Superseded | Unchanged | Write
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What is to go of a document when its container is deleted.
+
+    Attributes:
+        chunks: ids of the chunks to delete.
+        document: whether the document goes with them, or only leftovers of its earlier states.
+    """
+
+    chunks: tuple[str, ...]
+    document: bool
+
+
 def decide(held: Sequence[HeldChunk], revision: str, attributes: Attributes) -> Decision:
     """What to do with a document of this revision, version and metadata."""
     heads = complete_heads(held)
@@ -85,6 +106,27 @@ def decide(held: Sequence[HeldChunk], revision: str, attributes: Attributes) -> 
     return Unchanged(own.chunk_count, tuple(stale), tuple(surplus))
 
 
+def remove(held: Sequence[HeldChunk], container_uri: str, version: int) -> Removal:
+    """What to delete of a document when its container is deleted up to a version; 0 is any.
+
+    A document whose newest complete revision is newer, or of another container, stays; of it, and
+    of one without a complete revision, only chunks of this container and these versions go.
+    """
+
+    def is_old(chunk: HeldChunk) -> bool:
+        return chunk.container_uri == container_uri and (not version or chunk.version <= version)
+
+    head = current(held)
+    revision = head.revision if head is not None else ""
+    if head is not None and is_old(head):
+        gone = [chunk.id for chunk in held if chunk.revision == revision or is_old(chunk)]
+        return Removal(tuple(gone), document=True)
+    return Removal(
+        tuple(chunk.id for chunk in held if chunk.revision != revision and is_old(chunk)),
+        document=False,
+    )
+
+
 def current(held: Iterable[HeldChunk]) -> HeldChunk | None:
     """The head of the newest complete revision; None if none is complete."""
     return max(complete_heads(held), key=lambda head: head.version, default=None)
@@ -100,3 +142,9 @@ def complete_heads(held: Iterable[HeldChunk]) -> list[HeldChunk]:
         for chunks in revisions.values()
         if 0 in chunks and all(ordinal in chunks for ordinal in range(chunks[0].chunk_count))
     ]
+
+
+def is_complete(head: HeldChunk, ids: Container[str]) -> bool:
+    """Whether all chunks of the revision are among these ids."""
+    document_id = head.document_id
+    return all(chunk_id(document_id, head.revision, n) in ids for n in range(head.chunk_count))

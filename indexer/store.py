@@ -8,6 +8,7 @@ in the store means that its revision is complete. It decides nothing: ``indexer.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
@@ -17,7 +18,7 @@ from indexer.nodes import Attributes, ChunkRecord, attributes_digest, moved
 from indexer.reconcile import HeldChunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -31,6 +32,8 @@ T = TypeVar("T")
 _FILTER_DOCUMENTS = 256
 _PAGE_RECORDS = 4096
 _PAGE_IDS = 20_000
+# Chunks of a container up to which reading them all is cheaper than a filter on the version.
+_FEW_CHUNKS = 1000
 
 
 class VectorStore(Protocol):
@@ -66,6 +69,26 @@ class VectorStore(Protocol):
 
     async def document_ids(self) -> list[str]:
         """Ids of all documents of which anything is held, each once."""
+        ...
+
+    def pages(self) -> AsyncGenerator[list[str], None]:
+        """Ids of all chunks, at most 20,000 at a time, in no promised order.
+
+        A chunk that is there all the time is never left out, whatever is deleted meanwhile; it may
+        then come twice. Chunks written meanwhile may be missed.
+        """
+        ...
+
+    async def chunks(self, chunk_ids: Sequence[str]) -> list[HeldChunk]:
+        """What is held of these at most 1,000 chunks, in no promised order."""
+        ...
+
+    async def ids_of(self, document_ids: Sequence[str]) -> list[str]:
+        """Ids of all chunks held of these at most 1,000 documents, read at one moment."""
+        ...
+
+    async def contained(self, container_uri: str, version: int, limit: int) -> list[str]:
+        """Ids of at most ``limit`` chunks of a container, of this version or older; 0 is any."""
         ...
 
     async def count(self) -> int:
@@ -168,13 +191,51 @@ class ChromaVectorStore:
     async def document_ids(self) -> list[str]:
         """Ids of all documents of which anything is held, each once."""
         found: dict[str, None] = {}
-        offset = 0
-        while True:
-            page = await self._collection.get(include=(), limit=_PAGE_IDS, offset=offset)
-            found.update(dict.fromkeys(parse_chunk_id(id_).document_id for id_ in page.ids))
-            offset += len(page.ids)
-            if len(page.ids) < _PAGE_IDS:
-                return list(found)
+        async with aclosing(self.pages()) as pages:
+            async for ids in pages:
+                found.update(dict.fromkeys(parse_chunk_id(id_).document_id for id_ in ids))
+        return list(found)
+
+    async def pages(self) -> AsyncGenerator[list[str], None]:
+        """Ids of all chunks in pages, from the newest to the oldest.
+
+        Chroma keeps the order in which records were first written, and a deletion moves those
+        behind it to the front. Read from the end, none can so pass from what is still to be read
+        into what has been read; read from the front, a page's worth of deletions hides a page.
+        """
+        end = await self.count()
+        while end:
+            start = max(0, end - _PAGE_IDS)
+            yield (await self._collection.get(include=(), limit=end - start, offset=start)).ids
+            end = start
+
+    async def chunks(self, chunk_ids: Sequence[str]) -> list[HeldChunk]:
+        """What is held of these at most 1,000 chunks, in no promised order."""
+        page = await self._collection.get(ids=chunk_ids)
+        return [held_chunk(*record) for record in zip(page.ids, page.metadatas or (), strict=True)]
+
+    async def ids_of(self, document_ids: Sequence[str]) -> list[str]:
+        """Ids of all chunks held of these at most 1,000 documents, read at one moment."""
+        where = {records.DOCUMENT_ID: {"$in": list(document_ids)}}
+        return (await self._collection.get(where=where, include=())).ids
+
+    async def contained(self, container_uri: str, version: int, limit: int) -> list[str]:
+        """Ids of at most ``limit`` chunks of a container, of this version or older; 0 is any.
+
+        Chroma answers a comparison by collecting all records of the collection that pass it, so
+        a small container is read instead: that costs by its own size.
+        """
+        whole = {records.CONTAINER: container_uri}
+        get = self._collection.get
+        if not version:
+            return (await get(where=whole, include=(), limit=limit)).ids
+        if (await get(where=whole, include=(), limit=1, offset=_FEW_CHUNKS)).ids:
+            old = {"$and": [whole, {records.VERSION: {"$lte": version}}]}
+            return (await get(where=old, include=(), limit=limit)).ids
+        page = await get(where=whole, limit=limit)
+        versions = [cast("int", metadata[records.VERSION]) for metadata in page.metadatas or ()]
+        found = [id_ for id_, held in zip(page.ids, versions, strict=True) if held <= version]
+        return found[:limit]
 
     async def count(self) -> int:
         """Number of chunks."""
@@ -185,6 +246,7 @@ def held_chunk(chunk_id: str, metadata: Mapping[str, MetadataValue]) -> HeldChun
     """What a stored record says of itself."""
     parts = parse_chunk_id(chunk_id)
     source_uri = str(metadata[records.SOURCE_URI])
+    container = str(metadata.get(records.CONTAINER, ""))
     return HeldChunk(
         id=chunk_id,
         revision=parts.revision,
@@ -192,7 +254,8 @@ def held_chunk(chunk_id: str, metadata: Mapping[str, MetadataValue]) -> HeldChun
         version=cast("int", metadata[records.VERSION]),
         chunk_count=cast("int", metadata[records.CHUNK_COUNT]),
         source_uri=source_uri,
-        attributes=attributes_digest(source_uri, records.user_metadata(metadata)),
+        attributes=attributes_digest(source_uri, container, records.user_metadata(metadata)),
+        container_uri=container,
     )
 
 

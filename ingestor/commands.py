@@ -1,33 +1,41 @@
 """``sluice ingest`` and ``sluice dead-letters``: flags in, a job, a summary out.
 
 Plugged into the command line by name, so only typer is imported here; the rest when a command runs.
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done with dead letters. With ``--json`` stdout holds
-one JSON object; progress goes to stderr.
+Exit codes: 0 done; 1 failed, or stopped before the end; 2 wrong usage; 3 done with dead letters.
+With ``--json`` stdout holds one JSON object, of a watch one a line each round; progress goes to
+stderr.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
-import signal
-import sys
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from ingestor.session import (
+    FAILED,
+    Stopped,
+    choose_show,
+    load_config,
+    run,
+    run_stoppable,
+    stop_told,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    import asyncio
 
-    from ingestor.dead_letters import DeadLetter
-    from ingestor.ingestion import Ingestion, IngestReport, Show
+    from ingestor.ingestion import Ingestion
+    from ingestor.report import IngestReport
+    from ingestor.rounds import Show
     from ingestor.settings import IngestorConfig
+    from ingestor.state.dead_letters import DeadLetter
 
-T = TypeVar("T")
-
-FAILED = 1
 WRONG_USAGE = 2
 WITH_DEAD_LETTERS = 3
 
@@ -68,6 +76,26 @@ def _size(text: str) -> int:
     return int(match[1]) * scale
 
 
+def _moment(text: str) -> str:
+    """The text, if it is a point of time."""
+    from ingestor.durations import parse_moment  # noqa: PLC0415 — imported when it is needed
+
+    try:
+        parse_moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
+def _seconds(text: str) -> float:
+    from ingestor.durations import parse_duration  # noqa: PLC0415 — as above
+
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def ingest(
     uris: Annotated[
         list[str], typer.Argument(metavar="URI...", help="Folders or files: paths or URIs.")
@@ -91,6 +119,24 @@ def ingest(
             "--max-file-size", parser=_size, metavar="SIZE", help="Greatest file, e.g. 64MiB."
         ),
     ] = None,
+    modified_since: Annotated[
+        str | None,
+        typer.Option(
+            "--modified-since",
+            parser=_moment,
+            metavar="TIME",
+            help="Leave older files as they are: 7d, 24h, 90m, or a date or time in ISO 8601.",
+        ),
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            "--watch",
+            parser=_seconds,
+            metavar="TIME",
+            help="Begin again after a pause of 30s, 5m …, until stopped.",
+        ),
+    ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build a new version from these URIs alone.")
     ] = False,
@@ -107,30 +153,59 @@ def ingest(
     """Index what is new or changed under the URIs, and delete what is gone from them."""
     if activate and not rebuild:
         raise typer.BadParameter("--activate belongs to --rebuild")
+    if watch is not None and rebuild:
+        raise typer.BadParameter("--watch and --rebuild exclude each other")
     settings = {
         "include": include or None,
         "exclude": exclude or None,
         "hidden": hidden or None,
         "allow_empty": allow_empty or None,
         "max_file_bytes": max_file_size,
+        "modified_since": modified_since,
     }
-    loaded = _load(config, target, tenant, settings)
+    loaded = load_config(config, target, tenant, settings)
+    show = choose_show(quiet=quiet or as_json or watch is not None)
+    if watch is not None:
+        _watch(loaded, uris, collection, every_s=watch, show=show, as_json=as_json)
+        return
 
-    async def work(ingestion: Ingestion) -> IngestReport:
+    async def work(ingestion: Ingestion, stop: asyncio.Event) -> IngestReport:
         return await ingestion.ingest(
-            uris,
-            collection,
-            rebuild=rebuild,
-            activate=activate,
-            show=_show(quiet=quiet or as_json),
+            uris, collection, rebuild=rebuild, activate=activate, show=show, stop=stop
         )
 
-    report = _run(loaded, work)
+    try:
+        report = run_stoppable(loaded, work)
+    except Stopped:
+        raise stop_told(rebuild=rebuild) from None
     _print(report.to_json() if as_json else _told(report), as_json=as_json)
+    if report.is_stopped:
+        raise stop_told(rebuild=rebuild)
     if report.findings:
         raise typer.Exit(FAILED)
     if report.dead_letters:
         raise typer.Exit(WITH_DEAD_LETTERS)
+
+
+def _watch(
+    config: IngestorConfig,
+    uris: list[str],
+    collection: str,
+    *,
+    every_s: float,
+    show: Show,
+    as_json: bool,
+) -> None:
+    """Rounds until a signal comes; that is their right end."""
+
+    def told(report: IngestReport) -> None:
+        _print(report.to_json() if as_json else _told_in_a_line(report), as_json=as_json)
+
+    async def work(ingestion: Ingestion, stop: asyncio.Event) -> None:
+        await ingestion.watch(uris, collection, every_s=every_s, show=show, told=told, stop=stop)
+
+    with suppress(Stopped):
+        run_stoppable(config, work)
 
 
 @dead_letters.command("list")
@@ -142,7 +217,7 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """List the dead letters, one a line: cause, attempts, URI."""
-    letters = _letters(_load(config, None, tenant), collection, None)
+    letters = _letters(load_config(config, None, tenant), collection, None)
     if as_json:
         _print({"dead_letters": [letter.to_json() for letter in letters]}, as_json=True)
         return
@@ -162,7 +237,7 @@ def show_letter(
     as_json: Json = False,
 ) -> None:
     """Show all that is known of one dead letter."""
-    letters = _letters(_load(config, None, tenant), collection, [uri])
+    letters = _letters(load_config(config, None, tenant), collection, [uri])
     if as_json:
         _print({"dead_letters": [letter.to_json() for letter in letters]}, as_json=True)
         return
@@ -183,18 +258,23 @@ def retry_letters(
     quiet: Quiet = False,
 ) -> None:
     """Try these files again and nothing else, however often they failed."""
-    loaded = _load(config, target, tenant)
+    loaded = load_config(config, target, tenant)
 
-    async def work(ingestion: Ingestion) -> list[IngestReport]:
+    async def work(ingestion: Ingestion, stop: asyncio.Event) -> list[IngestReport]:
         letters = _chosen(await ingestion.dead_letters.letters(collection), uris)
-        return await ingestion.retry(letters, _show(quiet=quiet or as_json))
+        return await ingestion.retry(letters, choose_show(quiet=quiet or as_json), stop)
 
-    reports = _run(loaded, work)
+    try:
+        reports = run_stoppable(loaded, work)
+    except Stopped:
+        raise stop_told() from None
     failed = sum(report.dead_letters for report in reports)
     tried = sum(root.listed for report in reports for root in report.roots)
     told = f"{tried:,} tried again, {failed:,} failed again"
     value = {"tried": tried, "dead_letters": failed, "jobs": [r.to_json() for r in reports]}
     _print(value if as_json else told, as_json=as_json)
+    if any(report.is_stopped for report in reports):
+        raise stop_told()
     if failed:
         raise typer.Exit(WITH_DEAD_LETTERS)
 
@@ -217,57 +297,8 @@ def drop_letters(
         letters = _chosen(await ingestion.dead_letters.letters(collection), uris)
         return await ingestion.dead_letters.drop(letters)
 
-    dropped = _run(_load(config, None, tenant), work)
+    dropped = run(load_config(config, None, tenant), work)
     _print({"dropped": dropped} if as_json else f"{dropped:,} dropped", as_json=as_json)
-
-
-def _load(
-    config: Path | None,
-    target: str | None,
-    tenant: str | None,
-    ingest_settings: dict[str, Any] | None = None,
-) -> IngestorConfig:
-    from common.config import load  # noqa: PLC0415 — imported when a command runs
-    from ingestor.settings import IngestorConfig  # noqa: PLC0415 — as above
-
-    overrides = {
-        "ingest": ingest_settings or {},
-        "client": {"target": target, "tenant": tenant},
-    }
-    return load(IngestorConfig, file=config, environ=os.environ, overrides=overrides)
-
-
-def _run(config: IngestorConfig, work: Callable[[Ingestion], Awaitable[T]]) -> T:
-    """Run a command's work; SIGTERM ends it as Ctrl-C does, with what was done recorded."""
-    from common.telemetry import Telemetry  # noqa: PLC0415 — imported when a command runs
-    from ingestor.ingestion import Ingestion  # noqa: PLC0415 — as above
-
-    telemetry = config.telemetry
-    if sys.stderr.isatty():  # a person's terminal, where log lines would tear the progress apart
-        telemetry = telemetry.model_copy(update={"log_format": "text", "log_level": "warning"})
-
-    async def session() -> T:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 — a coroutine runs in a task
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with (
-            Telemetry.open("sluice-ingest", telemetry, os.environ),
-            Ingestion.open(config, os.environ) as ingestion,
-        ):
-            return await work(ingestion)
-
-    try:
-        return asyncio.run(session())
-    except asyncio.CancelledError:
-        typer.echo("error: stopped; start it again: it goes on where it stopped", err=True)
-        raise typer.Exit(FAILED) from None
-
-
-def _show(*, quiet: bool) -> Show:
-    from ingestor.progress import choose_mode, shown  # noqa: PLC0415 — imported when needed
-
-    mode = choose_mode(sys.stderr, quiet=quiet)
-    return lambda counters, root_uri: shown(counters, root_uri, mode, sys.stderr)
 
 
 def _letters(
@@ -276,7 +307,7 @@ def _letters(
     async def work(ingestion: Ingestion) -> list[DeadLetter]:
         return _chosen(await ingestion.dead_letters.letters(collection), uris)
 
-    return _run(config, work)
+    return run(config, work)
 
 
 def _chosen(letters: list[DeadLetter], uris: list[str] | None) -> list[DeadLetter]:
@@ -293,6 +324,19 @@ def _chosen(letters: list[DeadLetter], uris: list[str] | None) -> list[DeadLette
 
 def _print(value: dict[str, Any] | str, *, as_json: bool) -> None:
     typer.echo(json.dumps(value) if as_json else value)
+
+
+def _told_in_a_line(report: IngestReport) -> str:
+    """One round of a watch for people."""
+    sums = report.to_json()
+    line = (
+        f"{time.strftime('%H:%M:%S')}  {report.target.collection}, version "
+        f"{report.target.version}: {sums['indexed']:,} new, {sums['updated']:,} updated, "
+        f"{sums['deleted']:,} deleted, {sums['documents']:,} documents held, "
+        f"{sums['duration_s']:.1f} s"
+    )
+    letters = sums["dead_letters"]
+    return f"{line}, {letters:,} dead letters" if letters else line
 
 
 def _told(report: IngestReport) -> str:
@@ -312,6 +356,8 @@ def _told(report: IngestReport) -> str:
             f"{sums['chunks_per_s']:.0f} chunks/s, {sums['mb_per_s']:.2f} MB/s"
         ),
     ]
+    if sums["passed_over"]:
+        lines.append(f"{sums['passed_over']:,} records without text passed over")
     if sums["dead_letters"] or sums["set_aside"]:
         lines.append(
             f"{sums['dead_letters']:,} dead letters, {sums['set_aside']:,} more set aside: see "

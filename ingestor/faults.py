@@ -24,6 +24,7 @@ class Cause(StrEnum):
     GONE = "gone"
     PERMISSION_DENIED = "permission_denied"
     UNREADABLE = "unreadable"
+    UNREACHABLE = "unreachable"
     UNDECODABLE_NAME = "undecodable_name"
     NOT_A_FILE = "not_a_file"
     TOO_LARGE = "too_large"
@@ -51,6 +52,9 @@ def os_fault(stage: FaultStage, error: Exception) -> Fault:
             return Fault(stage, Cause.GONE, "it is no longer there")
         case PermissionError():
             return Fault(stage, Cause.PERMISSION_DENIED, "this user may not read it")
+        case ConnectionError() | TimeoutError():
+            reason = error.strerror or type(error).__name__
+            return Fault(stage, Cause.UNREACHABLE, f"the storage does not answer: {reason}"[:200])
         case _:
             reason = getattr(error, "strerror", None) or type(error).__name__
             return Fault(stage, Cause.UNREADABLE, str(reason).splitlines()[0][:200])

@@ -8,90 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
-from common.errors import FailedPrecondition, InvalidArgument
+from common.coordination import open_coordinator
+from common.errors import InvalidArgument
 from common.identity import check_collection, check_tenant
-from common.rpc import open_channel
-from ingestor.dead_letters import DeadLetter, DeadLetters, open_settled
-from ingestor.extraction import DocumentExtractor
-from ingestor.filesystems import locate
-from ingestor.index_client import CollectionClient, IndexClient, IndexTarget
-from ingestor.job import IngestJob
-from ingestor.manifest import (
-    Manifest,
-    ManifestKey,
-    only_job,
-    root_folder,
-    version_folder_name,
-)
+from ingestor.extraction.extractor import DocumentExtractor
+from ingestor.kerberos.login import logged_in
+from ingestor.rounds import Rounds, Shop
 from ingestor.selection import Selection
-from ingestor.sources import open_source
-from ingestor.state_folder import StateFolder
+from ingestor.sending.index_client import CollectionClient, IndexTarget
+from ingestor.sending.indexers import Indexers
+from ingestor.state.dead_letters import DeadLetter, DeadLetters
+from ingestor.state.manifest import root_folder, version_folder_name
+from ingestor.state.state_folder import StateFolder
+from ingestor.stopping import unless
+from ingestor.storage.filesystems import locate
+from ingestor.storage.sources import open_source
+from ingestor.watching import watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
 
-    import grpc
-
-    from ingestor.settings import IngestorConfig, IngestSettings
-    from ingestor.sources import Source
-    from ingestor.summary import Counters, IngestSummary
-
-    Show: TypeAlias = Callable[[Counters, str], AbstractAsyncContextManager[None]]
+    from ingestor.report import IngestReport
+    from ingestor.rounds import Show
+    from ingestor.settings import IngestorConfig
+    from ingestor.storage.sources import Source
 
 _STATE_THREADS = 2
-_ADDED_UP = (
-    *("listed", "unchanged", "skipped", "set_aside", "files_opened", "indexed", "updated"),
-    *("superseded", "deleted", "dead_letters", "documents", "chunks", "bytes", "duration_s"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What became of all roots.
-
-    ``is_activated`` tells whether queries see the version: always, unless it was built beside the
-    active one and left there. ``findings`` are what its verification found wrong.
-    """
-
-    target: IndexTarget
-    roots: tuple[IngestSummary, ...]
-    is_activated: bool
-    findings: tuple[str, ...] = ()
-
-    @property
-    def dead_letters(self) -> int:
-        """Files and folders that failed."""
-        return sum(root.dead_letters for root in self.roots)
-
-    def to_json(self) -> dict[str, Any]:
-        """One object: the sums, the rates over all, and each root."""
-        roots = [asdict(root) for root in self.roots]
-        sums = {name: sum(root[name] for root in roots) for name in _ADDED_UP}
-        duration_s = sums["duration_s"] or 1e-9
-        sent = sums["indexed"] + sums["updated"]
-        rates = {
-            "documents_per_s": sent / duration_s,
-            "chunks_per_s": sums["chunks"] / duration_s,
-            "mb_per_s": sums["bytes"] / 1e6 / duration_s,
-        }
-        return {
-            "tenant": self.target.tenant,
-            "collection": self.target.collection,
-            "index_version": self.target.version,
-            "activated": self.is_activated,
-            "findings": list(self.findings),
-            **sums,
-            **{name: round(rate, 3) for name, rate in rates.items()},
-            "roots": roots,
-        }
 
 
 def default_state_uri(environ: Mapping[str, str]) -> str:
@@ -107,20 +56,15 @@ class Ingestion:
         self,
         config: IngestorConfig,
         state: StateFolder,
-        channel: grpc.aio.Channel,
         readers: ThreadPoolExecutor,
         keepers: ThreadPoolExecutor,
     ) -> None:
-        self._settings: IngestSettings = config.ingest
-        self._timeout_s = config.client.timeout_s
+        self._config = config
+        self._settings = config.ingest
         self._state = state
-        self._channel = channel
         self._readers = readers
         self._keepers = keepers
         self._tenant = check_tenant(config.client.tenant)
-        self._collections = CollectionClient(
-            channel, config.ingest.stream, timeout_s=self._timeout_s
-        )
         self.dead_letters = DeadLetters(
             state, self._tenant, keepers, max_attempts=config.ingest.max_attempts
         )
@@ -128,18 +72,23 @@ class Ingestion:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: IngestorConfig, environ: Mapping[str, str]
+        cls, config: IngestorConfig, environ: MutableMapping[str, str]
     ) -> AsyncIterator[Ingestion]:
-        """Open state and connection; the server is called only when a job needs it."""
+        """Log in where the settings say so and open the state; no indexer is called before a job.
+
+        Args:
+            config: of the command.
+            environ: ``os.environ``, where the clients of a Kerberized cluster look for tickets.
+        """
+        settings = config.ingest
         async with AsyncExitStack() as stack:
-            readers = stack.enter_context(ThreadPoolExecutor(config.ingest.readers, "sluice-read"))
+            await stack.enter_async_context(logged_in(settings.hdfs.kerberos, environ))
+            readers = stack.enter_context(ThreadPoolExecutor(settings.readers, "sluice-read"))
             keepers = stack.enter_context(ThreadPoolExecutor(_STATE_THREADS, "sluice-state"))
-            uri = config.ingest.state_uri or default_state_uri(environ)
+            uri = settings.state_uri or default_state_uri(environ)
             loop = asyncio.get_running_loop()
-            location = await loop.run_in_executor(keepers, locate, uri, config.ingest.hdfs)
-            channel = open_channel(config.client.target, config.client.channel)
-            await stack.enter_async_context(channel)
-            yield cls(config, StateFolder.at(location), channel, readers, keepers)
+            location = await loop.run_in_executor(keepers, locate, uri, settings.hdfs)
+            yield cls(config, StateFolder.at(location), readers, keepers)
 
     async def ingest(
         self,
@@ -149,6 +98,7 @@ class Ingestion:
         rebuild: bool,
         activate: bool,
         show: Show,
+        stop: asyncio.Event | None = None,
     ) -> IngestReport:
         """Bring a collection into line with the roots.
 
@@ -158,76 +108,147 @@ class Ingestion:
             rebuild: build a new version from these roots alone, beside the active one.
             activate: let queries see the new version if it passes its verification.
             show: makes the context in which a job's counters are shown.
+            stop: once set, the files in hand are the last.
 
         Raises:
-            SluiceError: as ``IngestJob.run``; or the roots overlap.
+            CalledOffError: it was stopped where nothing was in hand.
+            SluiceError: as ``Rounds.run``; or the roots overlap.
         """
-        collection = check_collection(collection)
-        selection = Selection(
-            include=self._settings.include,
-            exclude=self._settings.exclude,
-            hidden=self._settings.hidden,
-        )
-        sources = [await open_source(uri, self._settings.hdfs, self._readers) for uri in uris]
-        _check_apart(source.root_uri for source in sources)
-        target = await self._collections.active(self._tenant, collection)
-        if rebuild:
-            target = await self._collections.begin_version(self._tenant, collection)
-        summaries = []
-        async with DocumentExtractor(self._settings.extraction, self._readers) as extractor:
-            for source in sources:
-                key = _key(target, source.root_uri)
-                async with only_job(self._state, key, self._keepers):
-                    manifest = await Manifest.open(self._state, key, self._keepers)
-                    job = self._job(source, selection, extractor, target, manifest)
-                    async with show(job.counters, source.root_uri):
-                        summaries.append(await job.run())
-        if not rebuild:
-            return IngestReport(target, tuple(summaries), is_activated=True)
-        expected = sum(summary.documents for summary in summaries)
-        findings = await self._collections.verify(target, expected)
-        if activate and not expected:
-            findings = (*findings, "it holds no documents, so queries do not get to see it")
-        await self._forget_versions(target, [source.root_uri for source in sources])
-        if activate and not findings:
-            await self._collections.activate(target)
-        is_activated = activate and not findings
-        return IngestReport(target, tuple(summaries), is_activated, findings)
+        stop = stop or asyncio.Event()
+        async with self._open_shop() as shop:
+            rounds = self._rounds(shop, uris, collection, show, stop)
+            async with rounds:
+                if not rebuild:
+                    return await rounds.run()
+                begin = partial(shop.collections.begin_version, self._tenant, collection)
+                report = await rounds.run(begin=begin)
+            if report.is_stopped:
+                return report
+            finishing = self._finish_version(shop, report, activate=activate)
+            return await unless(stop, finishing)
 
-    async def retry(self, letters: Sequence[DeadLetter], show: Show) -> list[IngestReport]:
+    async def watch(
+        self,
+        uris: Sequence[str],
+        collection: str,
+        *,
+        every_s: float,
+        show: Show,
+        told: Callable[[IngestReport], None],
+        stop: asyncio.Event,
+    ) -> None:
+        """Bring a collection into line with the roots again and again, until it is stopped.
+
+        Args:
+            uris: as ``ingest``; so are the next and ``show``.
+            collection: as above.
+            every_s: pause between two rounds.
+            show: as above.
+            told: is called with what each round did.
+            stop: ends it.
+
+        Raises:
+            SluiceError: what does not pass by waiting.
+        """
+        async with (
+            self._open_shop() as shop,
+            self._rounds(shop, uris, collection, show, stop) as rounds,
+        ):
+            await watch(rounds, self._settings.stream, every_s=every_s, told=told, stop=stop)
+
+    async def retry(
+        self, letters: Sequence[DeadLetter], show: Show, stop: asyncio.Event | None = None
+    ) -> list[IngestReport]:
         """Try the files of dead letters again, whatever their attempts; nothing else is touched.
 
-        FailedPrecondition if the version they were meant for is no longer the active one.
+        Raises:
+            CalledOffError: as ``ingest``.
+            SluiceError: as ``Rounds.retry``.
         """
-        reports = []
-        selection = Selection(hidden=True)
-        async with DocumentExtractor(self._settings.extraction, self._readers) as extractor:
+        stop = stop or asyncio.Event()
+        reports: list[IngestReport] = []
+        async with self._open_shop() as shop:
             for key in await self.dead_letters.roots():
                 paths = frozenset(
                     letter.path
                     for letter in letters
                     if (letter.collection, letter.root_uri) == (key.collection, key.root_uri)
                 )
-                if not paths:
+                if not paths or stop.is_set():
                     continue
-                target = await self._collections.active(self._tenant, key.collection)
-                if _key(target, key.root_uri) != key:
-                    raise FailedPrecondition(
-                        f"collection {key.collection} has another active version since: run "
-                        f"`sluice ingest` over {key.root_uri}, which tries every file"
-                    )
-                source = await open_source(key.root_uri, self._settings.hdfs, self._readers)
-                async with only_job(self._state, key, self._keepers):
-                    manifest = await open_settled(self._state, key, self._keepers)
-                    job = self._job(source, selection, extractor, target, manifest, paths)
-                    async with show(job.counters, key.root_uri):
-                        summary = await job.run()
-                reports.append(IngestReport(target, (summary,), is_activated=True))
+                rounds = self._rounds(
+                    shop, [key.root_uri], key.collection, show, stop, Selection(hidden=True)
+                )
+                async with rounds:
+                    reports.append(await rounds.retry(key, paths))
         return reports
 
-    async def _forget_versions(self, target: IndexTarget, roots: Sequence[str]) -> None:
+    @asynccontextmanager
+    async def _open_shop(self) -> AsyncIterator[Shop]:
+        config = self._config
+        async with AsyncExitStack() as stack:
+            coordinator = None
+            if config.coordinator.kind == "etcd":
+                coordinator = open_coordinator(config.coordinator)
+                stack.push_async_callback(coordinator.aclose)
+            indexers = await stack.enter_async_context(Indexers.open(config.client, coordinator))
+            extractor = await stack.enter_async_context(
+                DocumentExtractor(self._settings.extraction, self._settings.formats, self._readers)
+            )
+            timeout_s = config.client.timeout_s
+            yield Shop(
+                tenant=self._tenant,
+                timeout_s=timeout_s,
+                settings=self._settings,
+                indexers=indexers,
+                coordinator=coordinator,
+                collections=CollectionClient(indexers, self._settings.stream, timeout_s=timeout_s),
+                extractor=extractor,
+                state=self._state,
+                keepers=self._keepers,
+            )
+
+    def _rounds(
+        self,
+        shop: Shop,
+        uris: Sequence[str],
+        collection: str,
+        show: Show,
+        stop: asyncio.Event,
+        selection: Selection | None = None,
+    ) -> Rounds:
+        settings = self._settings
+        selection = selection or Selection(
+            include=settings.include, exclude=settings.exclude, hidden=settings.hidden
+        )
+
+        async def open_sources() -> list[Source]:
+            sources: list[Source] = [
+                await open_source(uri, settings.hdfs, self._readers) for uri in uris
+            ]
+            _check_apart(source.root_uri for source in sources)
+            return sources
+
+        return Rounds(shop, open_sources, check_collection(collection), selection, show, stop)
+
+    async def _finish_version(
+        self, shop: Shop, report: IngestReport, *, activate: bool
+    ) -> IngestReport:
+        """Verify a version that was built, and let queries see it."""
+        target = report.target
+        expected = sum(summary.documents for summary in report.roots)
+        findings = await shop.collections.verify(target, expected)
+        if activate and not expected:
+            findings = (*findings, "it holds no documents, so queries do not get to see it")
+        await self._forget_versions(shop, target, [root.root_uri for root in report.roots])
+        is_activated = activate and not findings
+        if is_activated:
+            await shop.collections.activate(target)
+        return replace(report, is_activated=is_activated, findings=findings)
+
+    async def _forget_versions(self, shop: Shop, target: IndexTarget, roots: Sequence[str]) -> None:
         """Delete the manifests of versions that the collection keeps no longer."""
-        kept = await self._collections.kept_versions(target.tenant, target.collection)
+        kept = await shop.collections.kept_versions(target.tenant, target.collection)
         names = {version_folder_name(version) for version in kept}
 
         def forget() -> None:
@@ -238,34 +259,6 @@ class Ingestion:
                         root.folder(name).delete_all()
 
         await asyncio.get_running_loop().run_in_executor(self._keepers, forget)
-
-    def _job(
-        self,
-        source: Source,
-        selection: Selection,
-        extractor: DocumentExtractor,
-        target: IndexTarget,
-        manifest: Manifest,
-        retry: frozenset[str] | None = None,
-    ) -> IngestJob:
-        return IngestJob(
-            job_id=f"ingest-{secrets.token_hex(6)}",
-            source=source,
-            selection=selection,
-            extractor=extractor,
-            index=IndexClient(
-                self._channel, target, self._settings.stream, timeout_s=self._timeout_s
-            ),
-            manifest=manifest,
-            settings=self._settings,
-            retry=retry,
-        )
-
-
-def _key(target: IndexTarget, root_uri: str) -> ManifestKey:
-    return ManifestKey(
-        target.tenant, target.collection, root_uri, target.version, target.created_at
-    )
 
 
 def _check_apart(roots: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ingestor.summary import Counters
+    from ingestor.job.summary import Counters
 
 _BAR_REFRESH_S = 0.2
 _LINE_REFRESH_S = 10.0

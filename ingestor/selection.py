@@ -31,6 +31,10 @@ _JOB_LEFTOVERS = re.compile(
 )
 
 
+# Without one of these in them, paths between line ends have no hidden component.
+_SIGNS = ("\n.", "/.", "\n_", "/_", "._COPYING_")
+
+
 def is_hidden(name: str) -> bool:
     """Whether one component of a path is hidden."""
     return name.startswith(".") or _JOB_LEFTOVERS.fullmatch(name) is not None
@@ -65,9 +69,19 @@ class Selection:
         parent, _, name = path.rpartition("/")
         if not self.enters(parent) or (not self._hidden and is_hidden(name)):
             return False
-        if any(glob.fullmatch(path) for glob in self._exclude):
+        if self._exclude and any(glob.fullmatch(path) for glob in self._exclude):
             return False
         return not self._include or any(glob.fullmatch(path) for glob in self._include)
+
+    def admits_all(self, paths: Sequence[str]) -> bool:
+        """Whether all these files are certainly taken; False may mean that they have to be asked.
+
+        Most batches of a walk have nothing to be left out, which is seen at a glance.
+        """
+        if self._include or self._exclude:
+            return False
+        listed = "\n" + "\n".join(paths)
+        return self._hidden or not any(sign in listed for sign in _SIGNS)
 
 
 def compile_glob(glob: str) -> re.Pattern[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from common.chroma import ChromaSettings, open_chroma
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 START_TIMEOUT_S = 60
@@ -28,9 +28,14 @@ COLLECTION = "docs"
 
 
 class Installation:
-    """Data directory, job state and logs of one installation below ``home``."""
+    """Data directory, job state and logs of one installation below ``home``.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: made if absent.
+        environ: variables of its processes besides those of this one.
+    """
+
+    def __init__(self, home: Path, environ: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.data = home / "data"
         self.ready = home / "ready"
@@ -39,6 +44,7 @@ class Installation:
         self.environ = {
             **{key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")},
             "SLUICE_INGEST__STATE_URI": (home / "state").as_uri(),
+            **(environ or {}),
         }
 
     def start(self) -> None:
@@ -75,15 +81,15 @@ class Installation:
         finally:
             self.stop()
 
-    def begin_ingest(self, folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    def begin_ingest(self, root: Path | str, *options: str) -> subprocess.Popen[bytes]:
         """Start a job and leave it running."""
-        command = [*SLUICE, "ingest", str(folder), "--collection", COLLECTION, "--json", *options]
+        command = [*SLUICE, "ingest", str(root), "--collection", COLLECTION, "--json", *options]
         with (self.home / "ingest.log").open("ab") as log:
             return subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, stderr=log)
 
-    def ingest(self, folder: Path, *options: str, expect: int = 0) -> dict[str, Any]:
+    def ingest(self, root: Path | str, *options: str, expect: int = 0) -> dict[str, Any]:
         """Run a job to its end; its summary."""
-        with self.begin_ingest(folder, *options) as job:
+        with self.begin_ingest(root, *options) as job:
             out, _ = job.communicate(timeout=JOB_TIMEOUT_S)
         log = (self.home / "ingest.log").read_text()[-4_000:]
         assert job.returncode == expect, f"exit {job.returncode}\n{out.decode()}\n{log}"

@@ -1,6 +1,7 @@
 """What services agree on: collections, index versions, the active pointers, running instances.
 
-`Coordinator` is the seam; `IndexRegistry` changes what stands behind it, `Routes` follows it.
+`Coordinator` is the seam; `IndexRegistry` changes what stands behind it, `Routes` and `Instances`
+follow it, `hold` keeps all but one from something.
 """
 
 from common.coordination.coordinator import (
@@ -17,6 +18,9 @@ from common.coordination.coordinator import (
     Snapshot,
     Watch,
 )
+from common.coordination.instances import Instances
+from common.coordination.keys import root_lock
+from common.coordination.lock import HeldLock, hold
 from common.coordination.records import (
     ChunkingSpec,
     CollectionState,
@@ -39,8 +43,10 @@ __all__ = [
     "Delete",
     "DeletePrefix",
     "Entry",
+    "HeldLock",
     "IndexRegistry",
     "Instance",
+    "Instances",
     "Lease",
     "Operation",
     "Outcome",
@@ -51,5 +57,7 @@ __all__ = [
     "VersionRecord",
     "VersionState",
     "Watch",
+    "hold",
     "open_coordinator",
+    "root_lock",
 ]

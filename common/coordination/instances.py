@@ -1,7 +1,7 @@
-"""Announces a running service under a lease, and keeps it announced.
+"""Announces a running service under a lease, keeps it announced, and follows those of others.
 
 The lease ends by itself when the process dies. While the coordinator does not answer the service
-goes on; it is announced again as soon as it can be.
+goes on; it is announced again as soon as it can be, and a follower keeps the last it knew.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from common.coordination import codec, keys
-from common.coordination.coordinator import Put
+from common.coordination.coordinator import Entry, Put
 from common.coordination.records import Instance
 from common.errors import CoordinatorUnavailable, NotFound, SluiceError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from common.coordination.coordinator import Coordinator, Lease
+    from common.coordination.coordinator import Coordinator, Lease, Snapshot, Watch
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +52,64 @@ async def register(
         with contextlib.suppress(asyncio.CancelledError):
             await renewing
         await announcement.withdraw()
+
+
+class Instances:
+    """The running instances of a service, followed; open with `Instances.open`."""
+
+    def __init__(self, snapshot: Snapshot, watch: Watch) -> None:
+        self._instances: dict[str, Instance] = {}
+        self._moved = asyncio.Condition()
+        for entry in snapshot.entries:
+            self._apply(entry.key, entry.value)
+        self._following = asyncio.create_task(self._follow(watch), name="instances")
+
+    @classmethod
+    async def open(cls, coordinator: Coordinator, service: str) -> Instances:
+        """Read who is running and follow from there.
+
+        Raises:
+            CoordinatorUnavailable: the coordinator does not answer now.
+        """
+        prefix = keys.instances_prefix(service)
+        snapshot = await coordinator.list(prefix)
+        watch = coordinator.watch(
+            prefix,
+            after_revision=snapshot.revision,
+            known=[entry.key for entry in snapshot.entries],
+        )
+        return cls(snapshot, watch)
+
+    @property
+    def running(self) -> tuple[Instance, ...]:
+        """Those announced now, by id; the last known while the coordinator does not answer."""
+        return tuple(self._instances[key] for key in sorted(self._instances))
+
+    async def wait_for(self, arrived: Callable[[], bool]) -> None:
+        """Wait until a condition on ``running`` holds."""
+        async with self._moved:
+            await self._moved.wait_for(arrived)
+
+    async def aclose(self) -> None:
+        """Stop following."""
+        self._following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._following
+
+    async def _follow(self, watch: Watch) -> None:
+        async for change in watch:
+            async with self._moved:
+                self._apply(change.key, change.value)
+                self._moved.notify_all()
+
+    def _apply(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self._instances.pop(key, None)
+            return
+        try:
+            self._instances[key] = codec.decode_instance(Entry(key, value, 0, 0))
+        except codec.UnreadableRecord:
+            _log.exception("instance not readable, passed over", extra={"key": key})
 
 
 class _Announcement:

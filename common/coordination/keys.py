@@ -4,12 +4,14 @@
     collections/<tenant>/<collection>/sequence       the last version number handed out
     collections/<tenant>/<collection>/versions/<n>   one index version
     instances/<service>/<id>                         where a service answers, leased
+    locks/<tenant>/<collection>/roots/<digest>       held by the job over a source root, leased
 
 Names are checked here, so that no name can reach outside its own place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -73,3 +75,9 @@ def instances_prefix(service: str) -> str:
     if not _SERVICE.fullmatch(service):
         raise InvalidArgument("use 1 to 63 of a-z, 0-9 and -", field="service")
     return f"instances/{service}/"
+
+
+def root_lock(tenant: str, collection: str, root_uri: str) -> str:
+    """Key of the lock on a source root of a collection."""
+    digest = hashlib.blake2b(root_uri.encode(), digest_size=16).hexdigest()
+    return f"locks/{check_tenant(tenant)}/{check_collection(collection)}/roots/{digest}"

@@ -79,6 +79,11 @@ def deletion(*ids: str, **fields: Any) -> bytes:
     return index.DeleteDocumentsRequest(documents=documents, **chosen).SerializeToString()
 
 
+def emptying(*uris: str, version: int = 0, ids: Sequence[str] = (), **fields: Any) -> bytes:
+    containers = [index.ContainerDeletion(container_uri=uri, version=version) for uri in uris]
+    return deletion(*ids, containers=containers, **fields)
+
+
 def at_version(message: Any, collection: str, version: int, **fields: str) -> Any:
     made = message(collection=collection, **fields)
     if "index_version" in made.DESCRIPTOR.fields_by_name:
@@ -118,6 +123,7 @@ def bad_searches() -> list[Any]:
         (search(top_k=20, candidate_count=5), INVALID, "candidate_count: "),
         (search(filter="lang = "), INVALID, r"filter: .*character 7"),
         (search(filter='_version = "x"'), INVALID, "filter: .*_version"),
+        (search(filter='_container = "x"'), INVALID, "filter: .*_container"),
         (search(vector=query.Vector(values=[1.0])), INVALID, "vector: must have 128"),
         (search(vector=query.Vector(values=[float("nan")] * 128)), INVALID, "vector: "),
         (search(weights=query.RerankWeights(alpha=1.5)), INVALID, "weights.alpha: "),
@@ -152,6 +158,18 @@ UNARY: dict[str, list[Any]] = {
         (deletion("a" * 32, collection="absent"), NOT_FOUND, "absent"),
         (deletion("a" * 32, index_version=9), NOT_FOUND, "9"),
         (deletion("a" * 32, tenant="../x"), INVALID, "tenant: "),
+        (deletion(), INVALID, "documents: .*1 to 100 containers"),
+        (emptying(*(f"file:///{n}" for n in range(101))), INVALID, "containers: .*1 to 100"),
+        (emptying(""), INVALID, "containers.container_uri: "),
+        (emptying(" "), INVALID, "containers.container_uri: "),
+        (emptying("file:///a\n"), INVALID, "containers.container_uri: .*control"),
+        (emptying("file:///" + "x" * 4_089), INVALID, "containers.container_uri: .*4096"),
+        (emptying("file:///c", "file:///c"), INVALID, "containers.container_uri: .*twice"),
+        (emptying("file:///c", version=-1), INVALID, "containers.version: "),
+        (emptying("file:///c", ids=("x",)), INVALID, "documents.document_id: "),
+        (emptying("file:///c", collection="absent"), NOT_FOUND, "absent"),
+        (emptying("file:///c", index_version=9), NOT_FOUND, "9"),
+        (b"\x12\x04docs\x2a\x04\x0a\x02\xff\xfe", INVALID, "not a valid"),
     ],
     INDEX + "ListDocuments": [
         (NOT_UTF8, INVALID, "not a valid"),
@@ -233,12 +251,19 @@ REJECTIONS: list[Any] = [
     (document(media_type="nonsense"), "UNSUPPORTED_MEDIA_TYPE"),
     (document(source_uri=""), "INVALID_SOURCE_URI"),
     (document(source_uri="file:///" + "x" * 5_000), "INVALID_SOURCE_URI"),
+    (document(container_uri=" "), "INVALID_SOURCE_URI"),
+    (document(container_uri="file:///\x7f"), "INVALID_SOURCE_URI"),
+    (document(container_uri="file:///" + "x" * 4_089), "INVALID_SOURCE_URI"),
     (document(version=0), "INVALID_VERSION"),
     (document(version=-5), "INVALID_VERSION"),
     (document(document_id="xyz"), "INVALID_DOCUMENT_ID"),
     (document(content_digest="00"), "DIGEST_MISMATCH"),
     (document(title="x" * 1_025), "INVALID_TITLE"),
     (document(metadata={"_x": document_pb2.MetadataValue(int_value=1)}), "INVALID_METADATA"),
+    (
+        document(metadata={"_container": document_pb2.MetadataValue(string_value="file:///c")}),
+        "INVALID_METADATA",
+    ),
     (document(metadata={"x": document_pb2.MetadataValue()}), "INVALID_METADATA"),
     (
         document(
@@ -372,6 +397,9 @@ async def test_a_document_that_cannot_be_indexed_is_rejected_and_the_stream_goes
     causes = [index.RejectionCause.Name(a.rejection.cause) for a in acknowledged[:-1]]
     assert causes == [f"REJECTION_CAUSE_{cause}" for _, cause in REJECTIONS]
     assert all(a.rejection.message for a in acknowledged[:-1])
+    for (bad, _), answer in zip(REJECTIONS, acknowledged[:-1], strict=True):
+        if bad.container_uri:
+            assert answer.rejection.message.startswith("container_uri: ")
     assert acknowledged[-1].outcome == index.OUTCOME_UNCHANGED
     assert await services.state() == before
 

@@ -13,7 +13,7 @@ from indexer.chunking import Chunk
 from indexer.document import Document
 from indexer.nodes import Attributes, ChunkRecord, chunk_record
 from indexer.store import ChromaCatalog, ChromaVectorStore
-from tests.unit.indexer.stores import MemoryCatalog
+from tests.unit.indexer.stores import MemoryCatalog, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +54,7 @@ def chunks(
     *,
     version: int = 1,
     metadata: Mapping[str, MetadataValue] = METADATA,
+    container_uri: str = "",
 ) -> list[ChunkRecord]:
     document = Document(
         document_id=document_id,
@@ -65,6 +66,7 @@ def chunks(
         content_digest="",
         metadata=metadata,
         pages=(),
+        container_uri=container_uri,
     )
     return [
         chunk_record(document, revision, Chunk(n, f"text {n} 🙂\x00", n, n + 9, n + 1), count)
@@ -158,6 +160,100 @@ async def test_many_documents_and_many_chunks_are_held_in_full(store: VectorStor
     assert len(held) == 601
     assert len(held[ONE]) == 4500
     assert {parse_chunk_id(chunk.id).ordinal for chunk in held[ONE]} == set(range(4500))
+
+
+async def pages(store: VectorStore) -> list[str]:
+    return [id_ async for page in store.pages() for id_ in page]
+
+
+async def test_pages_hold_every_chunk(store: VectorStore) -> None:
+    assert await pages(store) == []
+    written = [*chunks(ONE, A, 3), *chunks(TWO, B, 2)]
+    await write(store, written)
+    await write(store, written[:2])
+    assert sorted(await pages(store)) == sorted(chunk.id for chunk in written)
+
+
+async def test_chunks_that_are_deleted_or_changed_between_pages_hide_no_other(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.store._PAGE_IDS", 10)
+    if isinstance(store, MemoryStore):
+        store.page_ids = 10
+    first, second, third = (chunks(digit, A, 20, metadata={}) for digit in (ONE, TWO, THREE))
+    for written in (first, second, third):
+        await write(store, written)
+    seen: list[str] = []
+    number = 0
+    async for page in store.pages():
+        assert len(page) <= 10
+        seen += page
+        if number == 0:
+            await store.delete([chunk.id for chunk in [*first[:4], *third[:4]]])
+            await store.delete([chunk.id for chunk in second[::5]])
+        if number == 1:
+            await write(store, [*first[4:6], *chunks(ONE, B, 3)])
+            await store.move([(first[7].id, Attributes(2, "file:///x", {}, "file:///c"))])
+        number += 1
+    kept = [*first[4:], *(c for n, c in enumerate(second) if n % 5), *third[4:]]
+    assert {chunk.id for chunk in kept} <= set(seen)
+
+
+async def test_chunks_and_ids_are_read_as_asked(store: VectorStore) -> None:
+    written = [*chunks(ONE, A, 3), *chunks(TWO, B, 2), *chunks(THREE, A, 1)]
+    await write(store, written)
+    absent = chunks(ONE, B, 1)[0].id
+    asked = [written[1].id, absent, written[3].id]
+    found = {chunk.id: chunk for chunk in await store.chunks(asked)}
+    assert set(found) == {written[1].id, written[3].id}
+    assert found[written[1].id] in (await store.held([ONE]))[ONE]
+    assert await store.chunks([]) == []
+    assert sorted(await store.ids_of([ONE, THREE, "4" * 32])) == sorted(
+        chunk.id for chunk in [*written[:3], written[5]]
+    )
+
+
+class TestContained:
+    NEW = 2**53 + 1
+    CONTAINER = "file:///table é"
+
+    @pytest.fixture(params=["few", "many"], autouse=True)
+    def _ways(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        if request.param == "many":
+            monkeypatch.setattr("indexer.store._FEW_CHUNKS", 2)
+
+    async def test_a_container_s_chunks_up_to_a_version(self, store: VectorStore) -> None:
+        old = chunks(ONE, A, 3, version=self.NEW - 1, container_uri=self.CONTAINER)
+        new = chunks(TWO, A, 2, version=self.NEW, container_uri=self.CONTAINER)
+        for written in (old, new, chunks(THREE, A, 2), chunks("4" * 32, A, 1, container_uri="c")):
+            await write(store, written)
+
+        async def contained(version: int, limit: int = 99) -> set[str]:
+            return set(await store.contained(self.CONTAINER, version, limit))
+
+        every = {chunk.id for chunk in [*old, *new]}
+        assert await contained(0) == every
+        assert await contained(self.NEW) == every
+        assert await contained(self.NEW - 1) == {chunk.id for chunk in old}
+        assert await contained(self.NEW - 2) == set()
+        for version in (0, self.NEW - 1):
+            some = await contained(version, 2)
+            assert len(some) == 2
+            assert some < await contained(version)
+        assert await store.contained("file:///absent", 0, 9) == []
+
+    async def test_moving_changes_and_removes_it(self, store: VectorStore) -> None:
+        written = chunks(ONE, A, 3, container_uri=self.CONTAINER)
+        await write(store, written)
+        for container in ("file:///other", "", self.CONTAINER):
+            moved = Attributes(2, "file:///x", {}, container)
+            await store.move([(chunk.id, moved) for chunk in written])
+            (held,) = (await store.held([ONE])).values()
+            assert {chunk.container_uri for chunk in held} == {container}
+            assert {chunk.attributes for chunk in held} == {moved.digest}
+            assert bool(await store.contained(self.CONTAINER, 0, 9)) == (
+                container == self.CONTAINER
+            )
 
 
 async def test_a_catalog_opens_what_it_made_and_forgets_what_it_deleted(

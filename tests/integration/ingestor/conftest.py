@@ -4,6 +4,7 @@ command: the contract's side of the ingestor's tests, over a real gRPC server.""
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from common.config import load
 from common.rpc import GrpcServer, ServerSettings, ServiceBinding
-from ingestor.ingestion import Ingestion, IngestReport
+from ingestor.ingestion import Ingestion
 from ingestor.progress import ProgressMode, shown
 from ingestor.settings import IngestorConfig
+from ingestor.storage.pyarrow_storage import PyArrowStorage
 from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
 from sluice.index.v1 import index_pb2, index_pb2_grpc
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from common.errors import SluiceError
+    from ingestor.report import IngestReport
     from sluice.document.v1 import document_pb2
 
     Acknowledge = Callable[[document_pb2.Document], index_pb2.Acknowledgement | None]
@@ -38,6 +41,9 @@ class Recorder:
     sent: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    containers: list[tuple[str, int]] = field(default_factory=list)  # asked to delete, with version
+    # Documents that one call deletes of a container.
+    deletes_at_once: int = 1000
     openings: list[index_pb2.StreamOpening] = field(default_factory=list)
     listings: int = 0
     version: int = 1
@@ -51,6 +57,8 @@ class Recorder:
     failures: list[tuple[int, SluiceError | None]] = field(default_factory=list)
     reverse: bool = False
     silent: bool = False
+    # Called with each document before it is acknowledged.
+    on_document: Callable[[document_pb2.Document], None] = lambda _: None
     limits: index_pb2.StreamOpened = field(
         default_factory=lambda: index_pb2.StreamOpened(
             index_version=1,
@@ -68,6 +76,7 @@ class Recorder:
 
     def acknowledge(self, document: document_pb2.Document) -> index_pb2.Acknowledgement:
         self.sent.append(document.source_uri)
+        self.on_document(document)
         answer = index_pb2.Acknowledgement(
             document_id=document.document_id, version=document.version
         )
@@ -124,7 +133,9 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
                 yield response
 
     async def DeleteDocuments(self, request, context):  # noqa: ARG002, N802 — as above
-        assert 1 <= len(request.documents) <= 1000
+        assert len(request.documents) + len(request.containers) >= 1
+        assert len(request.documents) <= 1000
+        assert len(request.containers) <= 100
         response = index_pb2.DeleteDocumentsResponse()
         for deletion in request.documents:
             held = self._recorder.documents.get(deletion.document_id)
@@ -136,6 +147,22 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
                 self._recorder.deleted.append(held.source_uri)
                 outcome = index_pb2.DELETION_OUTCOME_DELETED
             response.results.add(document_id=deletion.document_id, outcome=outcome)
+        for container in request.containers:
+            recorder = self._recorder
+            recorder.containers.append((container.container_uri, container.version))
+            found = [
+                document_id
+                for document_id, document in recorder.documents.items()
+                if document.container_uri == container.container_uri
+                and (not container.version or document.version <= container.version)
+            ]
+            for document_id in found[: recorder.deletes_at_once]:
+                recorder.deleted.append(recorder.documents.pop(document_id).source_uri)
+            response.container_results.add(
+                container_uri=container.container_uri,
+                deleted=min(len(found), recorder.deletes_at_once),
+                complete=len(found) <= recorder.deletes_at_once,
+            )
         return response
 
     async def ListDocuments(self, request, context):  # noqa: ARG002, N802 — as above
@@ -146,6 +173,7 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
                 response.documents.add(
                     document_id=document.document_id,
                     source_uri=document.source_uri,
+                    container_uri=document.container_uri,
                     version=document.version,
                 )
                 yield response
@@ -229,16 +257,23 @@ class Ingester:
     target: str
     state: Path
     root: Path
+    coordinator: dict[str, Any] = field(default_factory=dict)
 
     def config(self, **ingest) -> IngestorConfig:
         stream = {"first_delay_s": 0.01, "max_delay_s": 0.05, "linger_s": 0.01}
         stream |= ingest.pop("stream", {})
-        extraction = {"workers": 1} | ingest.pop("extraction", {})
+        extraction = {"workers": 2} | ingest.pop("extraction", {})
         settings = {"state_uri": str(self.state), "stream": stream, "extraction": extraction}
-        overrides = {"ingest": settings | ingest, "client": {"target": self.target}}
+        overrides = {
+            "ingest": settings | ingest,
+            "client": {"target": self.target},
+            "coordinator": self.coordinator,
+        }
         return load(IngestorConfig, file=None, environ={}, overrides=overrides)
 
-    async def __call__(self, *uris: str, rebuild=False, activate=False, **ingest) -> IngestReport:
+    async def __call__(
+        self, *uris: str, rebuild=False, activate=False, stop=None, **ingest
+    ) -> IngestReport:
         async with Ingestion.open(self.config(**ingest), {}) as ingestion:
             return await ingestion.ingest(
                 uris or [str(self.root)],
@@ -246,6 +281,13 @@ class Ingester:
                 rebuild=rebuild,
                 activate=activate,
                 show=silent,
+                stop=stop,
+            )
+
+    async def watch(self, told, stop: asyncio.Event, every_s=0.01, **ingest) -> None:
+        async with Ingestion.open(self.config(**ingest), {}) as ingestion:
+            await ingestion.watch(
+                [str(self.root)], "docs", every_s=every_s, show=silent, told=told, stop=stop
             )
 
     async def letters(self, **ingest):
@@ -271,3 +313,59 @@ async def ingester(serve, tmp_path: Path) -> Ingester:
     root = tmp_path / "root"
     root.mkdir()
     return Ingester(address, tmp_path / "state", root)
+
+
+@pytest.fixture
+def deny_listing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], None]]:
+    """Lets the listing of one folder fail, until what it returns is called.
+
+    The tests may run as root, whom no permission stops.
+    """
+    original = PyArrowStorage.chunks
+
+    def deny(denied: str) -> Callable[[], None]:
+        def chunks(self: PyArrowStorage, folder: str):
+            if folder == denied:
+                raise PermissionError(13, "Permission denied")
+            yield from original(self, folder)
+
+        monkeypatch.setattr(PyArrowStorage, "chunks", chunks)
+        return lambda: monkeypatch.setattr(PyArrowStorage, "chunks", original)
+
+    return deny
+
+
+PROGRAMS = {
+    "ingest": "import typer; from ingestor.commands import ingest; typer.run(ingest)",
+    "dead-letters": "from ingestor.commands import dead_letters; dead_letters()",
+}
+
+
+@pytest.fixture
+async def start(ingester: Ingester) -> AsyncIterator[Callable[..., Any]]:
+    """Starts a command as a process of its own, which does not outlive the test."""
+    settings = {
+        "SLUICE_INGEST__STATE_URI": str(ingester.state),
+        "SLUICE_INGEST__CHECKPOINT_S": "0.05",
+        "SLUICE_INGEST__STREAM__LINGER_S": "0.001",
+        "SLUICE_TELEMETRY__LOG_LEVEL": "error",
+        "SLUICE_CLIENT__TARGET": ingester.target,
+    }
+    started: list[asyncio.subprocess.Process] = []
+
+    async def run(command: str, *words: str) -> asyncio.subprocess.Process:
+        about = [str(ingester.root), "--collection", "docs"] if command == "ingest" else []
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", PROGRAMS[command], *about, *words),
+            env=os.environ | settings,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

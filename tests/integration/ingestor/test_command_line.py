@@ -7,36 +7,19 @@ import json
 import os
 import random
 import signal
-import sys
 from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ingestor.commands import ingest
+from ingestor.state.manifest import RUNNING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROGRAM = "import typer; from ingestor.commands import ingest; typer.run(ingest)"
 FILES = 120
-
-
-def arguments(ingester) -> list[str]:
-    return [
-        *(sys.executable, "-c", PROGRAM, str(ingester.root)),
-        *("--collection", "docs", "--target", ingester.target, "--json"),
-    ]
-
-
-async def start(ingester, *command: str) -> asyncio.subprocess.Process:
-    settings = {
-        "SLUICE_INGEST__STATE_URI": str(ingester.state),
-        "SLUICE_INGEST__CHECKPOINT_S": "0.05",
-        "SLUICE_INGEST__STREAM__LINGER_S": "0.001",
-        "SLUICE_TELEMETRY__LOG_LEVEL": "error",
-    }
-    return await asyncio.create_subprocess_exec(
-        *(command or arguments(ingester)),
-        env=os.environ | settings,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
 
 
 def change(root: Path, generator: random.Random) -> None:
@@ -54,7 +37,7 @@ def clean_run(root: Path) -> dict[str, str]:
     return {path.as_uri(): path.read_text() for path in root.rglob("*.txt")}
 
 
-async def test_killed_at_random_moments(ingester, recorder):
+async def test_killed_at_random_moments(ingester, recorder, start):
     generator = random.Random(7)
     recorder.limits.max_batch_documents = 2
     killed = 0
@@ -63,7 +46,7 @@ async def test_killed_at_random_moments(ingester, recorder):
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"{number}")
     while killed < 6:
-        process = await start(ingester)
+        process = await start("ingest", "--json")
         seen = len(recorder.sent)
         wanted = generator.randrange(1, 40)
         async with asyncio.timeout(30):
@@ -75,52 +58,39 @@ async def test_killed_at_random_moments(ingester, recorder):
             killed += 1
         await process.communicate()
         change(ingester.root, generator)
-    process = await start(ingester)
+    process = await start("ingest", "--json")
     output, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     held = {d.source_uri: d.content for d in recorder.documents.values()}
     assert held == clean_run(ingester.root)
     summary = json.loads(output)
     assert summary["documents"] == len(held)
-    process = await start(ingester)
+    process = await start("ingest", "--json")
     output, _ = await process.communicate()
     assert json.loads(output)["files_opened"] == 0
 
 
-async def test_sigterm_ends_with_what_was_done_recorded(ingester, recorder):
-    recorder.limits.max_batch_documents = 1
-    for number in range(30):
-        (ingester.root / f"{number}.txt").write_text(f"{number}")
-    recorder.silent = True
-    process = await start(ingester)
-    async with asyncio.timeout(30):
-        while not recorder.batches:  # noqa: ASYNC110 — another process is watched
-            await asyncio.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, errors = await process.communicate()
-    assert process.returncode == 1
-    assert "goes on where it stopped" in errors.decode()
-
-
-async def test_exit_codes_and_the_summary(ingester):
+async def test_exit_codes_and_the_summary(ingester, start):
     (ingester.root / "a.txt").write_text("text")
     (ingester.root / "b.pdf").write_bytes(b"broken")
-    process = await start(ingester)
+    (ingester.root / "old.txt").write_text("old")
+    os.utime(ingester.root / "old.txt", (1_000_000_000, 1_000_000_000))
+    process = await start("ingest", "--json", "--modified-since", "7d")
     output, errors = await process.communicate()
     assert process.returncode == 3, errors.decode()
     summary = json.loads(output)
     assert (summary["indexed"], summary["dead_letters"], summary["index_version"]) == (1, 1, 1)
+    assert (summary["skipped"], summary["stopped"]) == (1, False)
     assert summary["roots"][0]["root_uri"] == f"{ingester.root.as_uri()}/"
 
 
-async def test_dead_letters_on_the_command_line(ingester):
+async def test_dead_letters_on_the_command_line(ingester, start):
     (ingester.root / "a.pdf").write_bytes(b"broken")
     (ingester.root / "b.txt").write_text("")
-    await (await start(ingester)).communicate()
+    await (await start("ingest", "--json")).communicate()
 
     async def dead_letters(*words: str) -> tuple[int | None, str]:
-        program = "from ingestor.commands import dead_letters; dead_letters()"
-        process = await start(ingester, sys.executable, "-c", program, *words)
+        process = await start("dead-letters", *words)
         output, _ = await process.communicate()
         return process.returncode, output.decode()
 
@@ -132,8 +102,76 @@ async def test_dead_letters_on_the_command_line(ingester):
     (letter,) = json.loads(shown)["dead_letters"]
     assert (letter["cause"], letter["stage"], letter["attempts"]) == ("malformed", "extract", 1)
     (ingester.root / "b.txt").write_text("text")
-    code, retried = await dead_letters("retry", "--target", ingester.target, "--json")
+    code, retried = await dead_letters("retry", "--json")
     assert code == 3
     assert (json.loads(retried)["tried"], json.loads(retried)["dead_letters"]) == (2, 1)
     assert (await dead_letters("drop", uri, "--json"))[1] == '{"dropped": 1}\n'
     assert await dead_letters("list", "--json") == (0, '{"dead_letters": []}\n')
+
+
+async def test_the_first_signal_ends_in_order_and_the_second_at_once(ingester, recorder, start):
+    (ingester.root / "first.txt").write_text("a job that ended has left a manifest")
+    await ingester()
+    for number in range(300):
+        (ingester.root / f"{number}.txt").write_text(f"text {number}")
+    recorder.limits.max_batch_documents = 1
+    process = await start("ingest", "--json")
+    await until_sent(recorder, 10)
+    process.send_signal(signal.SIGTERM)
+    output, errors = await process.communicate()
+    assert process.returncode == 1
+    assert "goes on where it stopped" in errors.decode()
+    assert json.loads(output)["stopped"]
+    assert not list(ingester.state.rglob(RUNNING))
+    recorder.silent = True
+    process = await start("ingest", "--json")
+    batches = len(recorder.batches)
+    async with asyncio.timeout(30):
+        while len(recorder.batches) == batches:  # noqa: ASYNC110 — as above
+            await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert "goes on where it stopped" in errors.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_watch_prints_a_line_a_round_and_ends_well(ingester, start, number):
+    (ingester.root / "a.txt").write_text("a")
+    (ingester.root / "b.txt").write_text("b")
+    process = await start("ingest", "--watch", "1s", "--json")
+    async with asyncio.timeout(30):
+        first = json.loads(await process.stdout.readline())
+        (ingester.root / "new.txt").write_text("new")
+        second = json.loads(await process.stdout.readline())
+    process.send_signal(number)
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert (first["indexed"], second["indexed"]) == (2, 1)
+    assert all(json.loads(line) for line in output.splitlines())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--watch", "1s", "--rebuild"],
+        ["--watch", "soon"],
+        ["--watch", "0s"],
+        ["--modified-since", "x"],
+        ["--activate"],
+    ],
+)
+def test_wrong_usage_is_told(words):
+    app = typer.Typer()
+    app.command()(ingest)
+    result = CliRunner().invoke(app, ["/nowhere", "--collection", "docs", *words])
+    assert result.exit_code == 2
+    assert words[0] in result.output
+
+
+async def until_sent(recorder, number: int) -> None:
+    async with asyncio.timeout(30):
+        while len(recorder.sent) < number:  # noqa: ASYNC110 — another process is watched
+            await asyncio.sleep(0.005)

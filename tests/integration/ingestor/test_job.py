@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from ingestor import extraction, sources
-from ingestor.manifest import RUNNING
-from sluice.index.v1 import index_pb2
+from ingestor.state.manifest import RUNNING
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 
@@ -174,231 +172,6 @@ class TestWhatChanged:
         assert "page 2" not in pdf.content[first.start : first.end]
 
 
-class TestDeadLetters:
-    async def test_each_bad_file_is_a_letter_with_its_cause(self, ingester, recorder):
-        write(ingester.root, {"good.txt": "good", "empty.txt": "", "blank.md": " \n\n"})
-        (ingester.root / "broken.pdf").write_bytes(b"%PDF-1.7 nonsense")
-        (ingester.root / "cut.docx").write_bytes(b"PK\x03\x04 cut")
-        (ingester.root / "picture.png").write_bytes(b"\x89PNG\r\n")
-        (ingester.root / "program").write_bytes(b"\x7fELF\x00\x00\x01")
-        (ingester.root / "big.txt").write_text("x" * 5000)
-        os.mkfifo(ingester.root / "pipe.txt")
-        report = await ingester(max_file_bytes=4000)
-        letters = {Path(letter.path).name: letter for letter in await ingester.letters()}
-        assert {name: letter.cause for name, letter in letters.items()} == {
-            "empty.txt": "no_text",
-            "blank.md": "no_text",
-            "broken.pdf": "malformed",
-            "cut.docx": "malformed",
-            "picture.png": "unsupported_type",
-            "program": "not_text",
-            "big.txt": "too_large",
-            "pipe.txt": "not_a_file",
-        }
-        assert report.dead_letters == len(letters)
-        assert recorder.names() == {"good.txt"}
-        assert all(letter.attempts == 1 and letter.message for letter in letters.values())
-        assert letters["big.txt"].stage == "read"
-
-    async def test_three_attempts_then_aside_until_it_changes(self, ingester):
-        (ingester.root / "a.pdf").write_bytes(b"broken")
-        letter = None
-        for attempt in range(1, 4):
-            (summary,) = (await ingester()).roots
-            assert (summary.dead_letters, summary.files_opened) == (1, 1)
-            (letter,) = await ingester.letters()
-            assert letter.attempts == attempt
-            assert letter.is_set_aside == (attempt == 3)
-        (summary,) = (await ingester()).roots
-        assert (summary.dead_letters, summary.set_aside, summary.files_opened) == (0, 1, 0)
-        touch_later(ingester.root / "a.pdf", "still broken")
-        (summary,) = (await ingester()).roots
-        assert summary.dead_letters == 1
-        (changed,) = await ingester.letters()
-        assert letter is not None
-        assert changed.attempts == 1
-        assert changed.first_seen > letter.first_seen
-
-    async def test_a_letter_goes_when_the_file_succeeds_or_vanishes(self, ingester, recorder):
-        write(ingester.root, {"a.txt": "", "b.txt": ""})
-        await ingester()
-        touch_later(ingester.root / "a.txt", "text now")
-        (ingester.root / "b.txt").unlink()
-        await ingester()
-        assert await ingester.letters() == []
-        assert recorder.names() == {"a.txt"}
-
-    async def test_a_failed_update_keeps_what_the_index_held(self, ingester, recorder):
-        shutil.copy(SAMPLES / "planning/capacity-review-2026.pdf", ingester.root / "a.pdf")
-        await ingester()
-        touch_later(ingester.root / "a.pdf", "broken")
-        (summary,) = (await ingester()).roots
-        assert (summary.dead_letters, summary.deleted, summary.documents) == (1, 0, 1)
-        assert recorder.names() == {"a.pdf"}
-        (ingester.root / "a.pdf").unlink()
-        await ingester(allow_empty=True)
-        assert recorder.names() == set()
-
-    async def test_a_file_without_text_any_more_is_deleted(self, ingester, recorder):
-        write(ingester.root, {"a.txt": "text", "b.txt": "text too"})
-        await ingester()
-        touch_later(ingester.root / "a.txt", "")
-        (summary,) = (await ingester()).roots
-        assert (summary.dead_letters, summary.deleted, summary.documents) == (1, 1, 1)
-        assert recorder.names() == {"b.txt"}
-        (letter,) = await ingester.letters()
-        assert (letter.cause, letter.version) == ("no_text", 0)
-
-    async def test_a_rejection_becomes_a_letter(self, ingester, recorder):
-        write(ingester.root, {"a.txt": "one", "b.txt": "two"})
-        recorder.rejections["a.txt"] = index_pb2.REJECTION_CAUSE_NOT_EMBEDDABLE
-        report = await ingester()
-        (letter,) = await ingester.letters()
-        assert (letter.stage, letter.cause, letter.message) == (
-            "index",
-            "not_embeddable",
-            "refused",
-        )
-        assert report.dead_letters == 1
-        assert recorder.names() == {"b.txt"}
-
-    async def test_a_document_over_the_servers_limit_is_a_letter(self, ingester, recorder):
-        recorder.limits.max_document_bytes = 100
-        write(ingester.root, {"a.txt": "x" * 101, "b.txt": "x" * 100})
-        await ingester()
-        (letter,) = await ingester.letters()
-        assert (letter.cause, letter.path) == ("content_too_large", "a.txt")
-        assert recorder.names() == {"b.txt"}
-
-    async def test_what_utf_8_cannot_say_costs_no_job(self, ingester, recorder):
-        (ingester.root / "a.jsonl").write_bytes(b'{"title": "cut \\ud83d"}\n')
-        (ingester.root / "b.html").write_bytes(b'<meta charset="undefined"><p>caf\xe9 au lait</p>')
-        await ingester()
-        assert await ingester.letters() == []
-        contents = {d.source_uri[-6:]: d.content.strip() for d in recorder.documents.values()}
-        assert contents == {".jsonl": "title: cut \ufffd", "b.html": "caf\ufffd au lait"}
-
-    async def test_a_crashing_file_costs_only_itself(self, ingester, recorder, monkeypatch):
-        crash = "data = __import__('sys').stdin.buffer.read(300); __import__('os')._exit(7)"
-        shutil.copy(SAMPLES / "planning/capacity-review-2026.pdf", ingester.root / "b.pdf")
-        await ingester()
-        monkeypatch.setattr(extraction, "_PROGRAM", crash)
-        shutil.copy(ingester.root / "b.pdf", ingester.root / "a.pdf")
-        write(ingester.root, {"c.txt": "plain"})
-        (summary,) = (await ingester()).roots
-        (letter,) = await ingester.letters()
-        assert (letter.path, letter.cause) == ("a.pdf", "worker_crashed")
-        assert (summary.indexed, summary.unchanged) == (1, 1)
-        monkeypatch.undo()
-        await ingester()
-        assert recorder.names() == {"a.pdf", "b.pdf", "c.txt"}
-
-    async def test_retry_tries_only_the_letters(self, ingester, recorder):
-        (ingester.root / "a.txt").write_text("")
-        (ingester.root / "b.pdf").write_bytes(b"broken")
-        for _ in range(3):
-            await ingester()
-        write(ingester.root, {"new.txt": "not for the retry"})
-        touch_later(ingester.root / "a.txt", "text")
-        letters = await ingester.letters()
-        (report,) = await ingester.retry(letters)
-        assert recorder.names() == {"a.txt"}
-        assert report.dead_letters == 1
-        (left,) = await ingester.letters()
-        assert (left.path, left.attempts) == ("b.pdf", 4)
-
-    async def test_drop_leaves_the_file_alone_until_it_changes(self, ingester):
-        (ingester.root / "a.pdf").write_bytes(b"broken")
-        await ingester()
-        assert await ingester.drop(await ingester.letters()) == 1
-        assert await ingester.letters() == []
-        (summary,) = (await ingester()).roots
-        assert (summary.dead_letters, summary.files_opened, summary.skipped) == (0, 0, 1)
-        touch_later(ingester.root / "a.pdf", "still broken")
-        assert (await ingester()).dead_letters == 1
-
-    async def test_an_unreadable_folder_is_a_letter_and_keeps_its_documents(
-        self, ingester, recorder, monkeypatch
-    ):
-        write(ingester.root, {"d/a.txt": "a", "d/e/b.txt": "b", "z.txt": "z", "d.txt": "d"})
-        await ingester()
-        allow = deny_listing(monkeypatch, "d")
-        (summary,) = (await ingester()).roots
-        (letter,) = await ingester.letters()
-        assert (letter.stage, letter.cause, letter.path) == ("list", "permission_denied", "d")
-        assert recorder.names() == {"a.txt", "b.txt", "z.txt", "d.txt"}
-        assert (summary.unchanged, summary.deleted, summary.documents) == (2, 0, 4)
-        allow()
-        await ingester()
-        assert await ingester.letters() == []
-        assert recorder.deleted == []
-
-    async def test_globs_for_files_do_not_hide_an_unreadable_folder(
-        self, ingester, recorder, monkeypatch
-    ):
-        write(ingester.root, {"d/a.md": "a", "z.md": "z", "skip/b.md": "b"})
-        await ingester(include=["*.md"], exclude=["skip"])
-        deny_listing(monkeypatch, "d")
-        (summary,) = (await ingester(include=["*.md"], exclude=["skip"])).roots
-        assert recorder.names() == {"a.md", "z.md"}
-        assert (summary.dead_letters, summary.deleted, summary.documents) == (1, 0, 2)
-
-    async def test_an_entry_that_cannot_be_looked_at_costs_only_itself(self, ingester, recorder):
-        write(ingester.root, {"a.txt": "a"})
-        (ingester.root / "link.txt").symlink_to("x" * 300)  # a name that no system takes
-        (ingester.root / ".link").symlink_to("x" * 300)
-        os.mkfifo(ingester.root / "pipe")
-        write(ingester.root, {os.fsdecode(b"caf\xe9.txt"): "undecodable"})
-        await ingester()
-        assert recorder.names() == {"a.txt"}
-        assert {letter.path: letter.cause for letter in await ingester.letters()} == {
-            "link.txt": "unreadable",
-            "pipe": "not_a_file",
-            "caf\ufffd.txt": "undecodable_name",
-        }
-
-    async def test_a_letter_that_cannot_be_looked_at_stays_one(
-        self, ingester, recorder, monkeypatch
-    ):
-        write(ingester.root, {"a.pdf": "broken", "b.pdf": "broken too"})
-        await ingester()
-        original = sources.PyArrowSource._full
-
-        def full(self, path):
-            # As if its folder had lost its permission; the tests may run as root.
-            return original(self, "x" * 300 if path == "a.pdf" else path)
-
-        monkeypatch.setattr(sources.PyArrowSource, "_full", full)
-        (ingester.root / "b.pdf").unlink()
-        (report,) = await ingester.retry(await ingester.letters())
-        (letter,) = await ingester.letters()
-        assert (letter.path, letter.attempts, letter.stage) == ("a.pdf", 2, "read")
-        assert report.dead_letters == 1
-        assert recorder.sent == []
-
-
-def deny_listing(monkeypatch, denied: str):
-    """Let listing of one folder fail; the tests may run as root, whom no permission stops."""
-    original = sources.PyArrowSource._list_folder
-
-    def listing(self, folder):
-        if folder == denied:
-            full = self._full
-
-            def nowhere(_):
-                raise PermissionError(13, "Permission denied")
-
-            self._full = nowhere
-            try:
-                return original(self, folder)
-            finally:
-                self._full = full
-        return original(self, folder)
-
-    monkeypatch.setattr(sources.PyArrowSource, "_list_folder", listing)
-    return monkeypatch.undo
-
-
 class TestCrashes:
     async def test_a_killed_job_is_continued_and_its_leftovers_deleted(self, ingester, recorder):
         write(ingester.root, {f"{number:02}.txt": f"text {number}" for number in range(40)})
@@ -444,12 +217,12 @@ class TestCrashes:
         assert (summary.files_opened, summary.unchanged, summary.deleted) == (1, 1, 1)
 
     async def test_a_lost_manifest_does_not_lose_what_is_beneath_an_unreadable_folder(
-        self, ingester, recorder, monkeypatch
+        self, ingester, recorder, deny_listing
     ):
         write(ingester.root, {"d/a.txt": "a", "d/b.txt": "b", "z.txt": "z"})
         await ingester()
         shutil.rmtree(ingester.state)
-        allow = deny_listing(monkeypatch, "d")
+        allow = deny_listing("d")
         (summary,) = (await ingester()).roots
         assert (summary.documents, summary.deleted) == (3, 0)
         allow()

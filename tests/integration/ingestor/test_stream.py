@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from common.connection import ConnectionSettings
 from common.errors import FailedPrecondition, NotFound, Overloaded, Unavailable
 from common.identity import document_id
-from common.rpc import open_channel
-from ingestor.index_client import IndexClient, IndexTarget
+from ingestor.sending.index_client import IndexClient, IndexTarget
+from ingestor.sending.indexers import Indexers
 from ingestor.settings import StreamSettings
 from sluice.document.v1 import document_pb2
 from sluice.index.v1 import index_pb2
 
 if TYPE_CHECKING:
-    from ingestor.stream import IndexStream
+    from ingestor.sending.stream import IndexStream
 
 TARGET = IndexTarget("default", "docs", 1, "2026-01-01T00:00:00Z")
 
@@ -36,8 +37,8 @@ async def send(address: str, documents: list[document_pb2.Document], **settings)
     """Send everything; receipts by document number, and the stream."""
     receipts = {}
     chosen = {"first_delay_s": 0.01, "max_delay_s": 0.05, "linger_s": 0.01} | settings
-    async with open_channel(address) as channel:
-        client = IndexClient(channel, TARGET, StreamSettings(**chosen), timeout_s=10)
+    async with Indexers.open(ConnectionSettings(target=address), None) as indexers:
+        client = IndexClient(indexers, TARGET, StreamSettings(**chosen), timeout_s=10)
 
         def on_receipt(number, receipt):
             assert number not in receipts, "a second receipt"
@@ -122,6 +123,15 @@ async def test_attempts_are_bounded(serve, recorder):
     assert len(recorder.openings) == 4
 
 
+async def test_attempts_are_counted_anew_after_each_receipt(serve, recorder):
+    recorder.limits.max_batch_documents = 1
+    recorder.failures = [(3, None), (0, Unavailable("down"))] * 10
+    address, _ = await serve()
+    receipts, _ = await send(address, [document(number) for number in range(40)], max_attempts=3)
+    assert len(receipts) == 40
+    assert recorder.failures == []
+
+
 async def test_a_silent_server_is_given_up(serve, recorder):
     recorder.silent = True
     address, _ = await serve()
@@ -163,9 +173,9 @@ async def test_batches_are_cut_by_bytes_and_a_larger_document_goes_alone(serve, 
 async def test_the_window_bounds_what_is_unacknowledged(serve, recorder):
     recorder.silent = True
     address, _ = await serve()
-    async with open_channel(address) as channel:
+    async with Indexers.open(ConnectionSettings(target=address), None) as indexers:
         settings = StreamSettings(max_unacknowledged_documents=5, linger_s=0)
-        client = IndexClient(channel, TARGET, settings, timeout_s=10)
+        client = IndexClient(indexers, TARGET, settings, timeout_s=10)
         stream: IndexStream[int] = client.stream("job", lambda *_: None)
         running = asyncio.create_task(stream.run())
         for number in range(5):

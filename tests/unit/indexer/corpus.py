@@ -34,6 +34,7 @@ def document(
     *,
     title: str = "",
     metadata: Mapping[str, MetadataValue] | None = None,
+    container: str = "",
 ) -> Document:
     return Document(
         document_id="",
@@ -45,6 +46,7 @@ def document(
         content_digest="",
         metadata=metadata or {},
         pages=(),
+        container_uri=container,
     )
 
 

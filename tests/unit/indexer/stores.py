@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from common import records
 from common.errors import NotFound, Unavailable
@@ -12,7 +12,7 @@ from indexer.nodes import Attributes, ChunkRecord, moved
 from indexer.store import heads_last, held_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -21,22 +21,26 @@ if TYPE_CHECKING:
     from indexer.store import VectorStore
 
 
+T = TypeVar("T")
+
+
 class MemoryStore:
     """Passes the conformance suite that Chroma's adapter passes."""
 
-    def __init__(self) -> None:
-        self.chunks: dict[str, tuple[ChunkRecord, NDArray[np.float32]]] = {}
+    def __init__(self, *, page_ids: int = 20_000) -> None:
+        self.kept: dict[str, tuple[ChunkRecord, NDArray[np.float32]]] = {}
+        self.page_ids = page_ids
 
     def snapshot(self) -> dict[str, object]:
         """Everything held, comparable."""
         return {
             id_: (chunk.text, chunk.metadata, vector.tolist())
-            for id_, (chunk, vector) in self.chunks.items()
+            for id_, (chunk, vector) in self.kept.items()
         }
 
     async def held(self, document_ids: Sequence[str]) -> Mapping[str, tuple[HeldChunk, ...]]:
         found: dict[str, tuple[HeldChunk, ...]] = {}
-        for id_, (chunk, _) in self.chunks.items():
+        for id_, (chunk, _) in self.kept.items():
             document_id = str(chunk.metadata[records.DOCUMENT_ID])
             if document_id in document_ids:
                 found[document_id] = (
@@ -48,29 +52,55 @@ class MemoryStore:
     async def write(self, chunks: Sequence[ChunkRecord], vectors: NDArray[np.float32]) -> None:
         for part in heads_last([chunk.ordinal for chunk in chunks]):
             for index in part:
-                self.chunks[chunks[index].id] = chunks[index], vectors[index]
+                self.kept[chunks[index].id] = chunks[index], vectors[index]
 
     async def move(self, changes: Sequence[tuple[str, Attributes]]) -> None:
         for id_, attributes in changes:
-            if id_ in self.chunks:
-                chunk, vector = self.chunks[id_]
+            if id_ in self.kept:
+                chunk, vector = self.kept[id_]
                 merged = chunk.metadata | moved(id_, chunk.metadata, attributes)
                 metadata = {key: value for key, value in merged.items() if value is not None}
-                self.chunks[id_] = replace(chunk, metadata=metadata), vector
+                self.kept[id_] = replace(chunk, metadata=metadata), vector
 
     async def delete(self, chunk_ids: Sequence[str]) -> None:
         for id_ in chunk_ids:
-            self.chunks.pop(id_, None)
+            self.kept.pop(id_, None)
 
     async def heads(self) -> list[str]:
-        parsed = map(parse_chunk_id, self.chunks)
+        parsed = map(parse_chunk_id, self.kept)
         return list(dict.fromkeys(chunk.document_id for chunk in parsed if not chunk.ordinal))
 
     async def document_ids(self) -> list[str]:
-        return list(dict.fromkeys(parse_chunk_id(id_).document_id for id_ in self.chunks))
+        return list(dict.fromkeys(parse_chunk_id(id_).document_id for id_ in self.kept))
+
+    async def pages(self) -> AsyncGenerator[list[str], None]:
+        end = len(self.kept)
+        while end:
+            start = max(0, end - self.page_ids)
+            yield list(self.kept)[start:end]
+            end = start
+
+    async def chunks(self, chunk_ids: Sequence[str]) -> list[HeldChunk]:
+        assert len(chunk_ids) <= 1000
+        return [
+            held_chunk(id_, self.kept[id_][0].metadata) for id_ in chunk_ids if id_ in self.kept
+        ]
+
+    async def ids_of(self, document_ids: Sequence[str]) -> list[str]:
+        assert len(document_ids) <= 1000
+        return [id_ for id_ in self.kept if parse_chunk_id(id_).document_id in document_ids]
+
+    async def contained(self, container_uri: str, version: int, limit: int) -> list[str]:
+        held = [held_chunk(id_, chunk.metadata) for id_, (chunk, _) in self.kept.items()]
+        found = [
+            chunk.id
+            for chunk in held
+            if chunk.container_uri == container_uri and (not version or chunk.version <= version)
+        ]
+        return found[:limit]
 
     async def count(self) -> int:
-        return len(self.chunks)
+        return len(self.kept)
 
 
 class MemoryCatalog:
@@ -111,14 +141,19 @@ class FaultyStore:
         return 0 < self.fail_at <= len(self.calls)
 
     async def held(self, document_ids: Sequence[str]) -> Mapping[str, tuple[HeldChunk, ...]]:
-        found: Mapping[str, tuple[HeldChunk, ...]] = {}
+        return await self._read("held", self.inner.held(document_ids))
 
-        async def read() -> None:
-            nonlocal found
-            found = await self.inner.held(document_ids)
+    async def chunks(self, chunk_ids: Sequence[str]) -> list[HeldChunk]:
+        return await self._read("chunks", self.inner.chunks(chunk_ids))
 
-        await self._call("held", read, read)
-        return found
+    async def ids_of(self, document_ids: Sequence[str]) -> list[str]:
+        return await self._read("ids_of", self.inner.ids_of(document_ids))
+
+    async def contained(self, container_uri: str, version: int, limit: int) -> list[str]:
+        return await self._read("contained", self.inner.contained(container_uri, version, limit))
+
+    def pages(self) -> AsyncGenerator[list[str], None]:
+        return self.inner.pages()
 
     async def write(self, chunks: Sequence[ChunkRecord], vectors: NDArray[np.float32]) -> None:
         others, heads = heads_last([chunk.ordinal for chunk in chunks])
@@ -156,6 +191,18 @@ class FaultyStore:
 
     async def count(self) -> int:
         return await self.inner.count()
+
+    async def _read(self, name: str, reading: Coroutine[Any, Any, T]) -> T:
+        found: list[T] = []
+
+        async def read() -> None:
+            found.append(await reading)
+
+        try:
+            await self._call(name, read, read)
+        finally:
+            reading.close()  # not begun where it failed before
+        return found[0]
 
     async def _call(
         self,

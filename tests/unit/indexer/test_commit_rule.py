@@ -83,7 +83,7 @@ async def test_a_batch_is_written_and_acknowledged(rule: IndexPipeline) -> None:
     results = await index(rule, store, BEFORE)
     assert [(r.document_id, r.version) for r in results] == [(d.key, 1) for d in BEFORE]
     assert [r.outcome for r in results] == [Indexed(7), Indexed(4), Indexed(3), Indexed(1)]
-    assert len(store.chunks) == 15
+    assert len(store.kept) == 15
 
 
 async def test_an_unchanged_batch_writes_nothing(rule: IndexPipeline) -> None:
@@ -206,7 +206,7 @@ async def test_i5_what_was_acknowledged_is_found_by_a_fresh_read(rule: IndexPipe
     gate.set()
     assert [result.outcome for result in await task] == [Indexed(3)]
     assert await complete_versions(store, "shorter") == {2}
-    assert len(store.chunks) == 3
+    assert len(store.kept) == 3
 
 
 async def test_a_newer_version_that_was_not_finished_supersedes_nothing(
@@ -214,7 +214,7 @@ async def test_a_newer_version_that_was_not_finished_supersedes_nothing(
 ) -> None:
     store = MemoryStore()
     await index(rule, store, [AFTER[0]])
-    head = next(id_ for id_ in store.chunks if id_.endswith(":0"))
+    head = next(id_ for id_ in store.kept if id_.endswith(":0"))
     await store.delete([head])
     assert outcomes(await index(rule, store, [BEFORE[0]])) == ["Indexed"]
     assert store.snapshot() == await clean(rule, [BEFORE[0]])
@@ -281,7 +281,7 @@ async def test_a_batch_whose_stream_ended_stops_and_a_replay_heals(rule: IndexPi
     store = Stopping()
     with pytest.raises(Unavailable, match="send it again"):
         await rule.submit(Target("store", store), BEFORE, stop)
-    assert len(store.chunks) == 4
+    assert len(store.kept) == 4
     await index(rule, store, BEFORE)
     assert store.snapshot() == await clean(rule, BEFORE)
 
@@ -371,10 +371,10 @@ class TestDeletion:
         faulty = FaultyStore(store, fail_at=2, moment="half")
         with pytest.raises(Unavailable):
             await rule.delete(Target("store", faulty), [Deletion(id_of("shorter"))])
-        assert store.chunks
+        assert store.kept
         assert not await store.heads()
         await self.delete(rule, store, 0)
-        assert not store.chunks
+        assert not store.kept
 
 
 async def test_batches_that_share_no_document_overlap() -> None:

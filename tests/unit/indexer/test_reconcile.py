@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.identity import chunk_id
 from indexer.nodes import Attributes
-from indexer.reconcile import HeldChunk, Superseded, Unchanged, Write, complete_heads, decide
+from indexer.reconcile import (
+    HeldChunk,
+    Removal,
+    Superseded,
+    Unchanged,
+    Write,
+    complete_heads,
+    current,
+    decide,
+    is_complete,
+    remove,
+)
 
 DOCUMENT = "0" * 32
 A, B = "a" * 16, "b" * 16
@@ -129,3 +142,60 @@ def test_a_revision_is_complete_only_with_all_its_chunks(chunks: list[HeldChunk]
         there = {chunk.ordinal for chunk in chunks if chunk.revision == head.revision}
         assert there >= set(range(head.chunk_count))
         assert head.ordinal == 0
+        assert is_complete(head, {chunk.id for chunk in chunks})
+        for ordinal in range(head.chunk_count):
+            missing = {chunk.id for chunk in chunks} - {chunk_id(DOCUMENT, head.revision, ordinal)}
+            assert not is_complete(head, missing)
+
+
+def contained(chunks: list[HeldChunk], container_uri: str = URI) -> list[HeldChunk]:
+    return [replace(chunk, container_uri=container_uri) for chunk in chunks]
+
+
+def test_a_container_loses_the_document_only_up_to_the_version() -> None:
+    chunks = contained(held(A, 5, 3))
+    for version in (0, 5, 6):
+        assert remove(chunks, URI, version) == Removal(ids(A, 0, 1, 2), document=True)
+    assert remove(chunks, URI, 4) == Removal((), document=False)
+    assert remove(chunks, "file:///other", 0) == Removal((), document=False)
+    assert remove([], URI, 0) == Removal((), document=False)
+
+
+def test_a_container_loses_what_is_left_of_earlier_states() -> None:
+    chunks = contained(held(A, 4, 2) + held(B, 5, 1))
+    assert remove(chunks, URI, 4) == Removal(ids(A, 0, 1), document=False)
+    elsewhere = contained(held(A, 4, 2)) + contained(held(B, 5, 1), "file:///other")
+    assert remove(elsewhere, URI, 0) == Removal(ids(A, 0, 1), document=False)
+
+
+def test_a_revision_that_was_being_moved_goes_whole() -> None:
+    half = contained(held(A, 5, 3, ordinals=range(1)) + held(A, 6, 3, ordinals=range(1, 3)))
+    assert remove(half, URI, 5) == Removal(ids(A, 0, 1, 2), document=True)
+
+
+def test_what_is_being_written_stays() -> None:
+    begun = contained(held(A, 5, 1) + held(B, 6, 3, ordinals=range(1, 3)))
+    assert remove(begun, URI, 5) == Removal(ids(A, 0), document=True)
+    assert remove(begun[1:], URI, 5) == Removal((), document=False)
+
+
+@given(CHUNKS, st.lists(st.sampled_from([URI, "file:///other", ""])), st.integers(0, 4))
+def test_a_container_never_takes_what_is_newer_or_elsewhere(
+    chunks: list[HeldChunk], drawn: list[str], version: int
+) -> None:
+    chunks = [
+        replace(chunk, container_uri=drawn[n] if n < len(drawn) else URI)
+        for n, chunk in enumerate(chunks)
+    ]
+    removal = remove(chunks, URI, version)
+    newest = current(chunks)
+    old = {c.id for c in chunks if c.container_uri == URI and (not version or c.version <= version)}
+    assert removal.document == (newest is not None and newest.id in old)
+    rest = [chunk for chunk in chunks if chunk.id not in removal.chunks]
+    if newest is not None and not removal.document:
+        assert current(rest) == newest
+        assert all(chunk in rest for chunk in chunks if chunk.revision == newest.revision)
+    else:
+        assert not old & {chunk.id for chunk in rest}
+    own = newest.revision if newest is not None and removal.document else ""
+    assert all(c.id in old for c in chunks if c.id in removal.chunks and c.revision != own)

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from ingestor.job.summary import Counters, summarize
 from ingestor.progress import ProgressMode, choose_mode, describe, seconds_left, shown
-from ingestor.summary import Counters, summarize
 
 
 def counters(**values) -> Counters:
@@ -54,7 +54,10 @@ async def test_the_bar_shows_names_as_they_are():
 
 def test_rates_of_the_summary():
     summary = summarize(
-        counters(indexed=15, updated=5, chunks=100, bytes_read=10_000_000), "file:///d/", 3
+        counters(indexed=15, updated=5, chunks=100, bytes_read=10_000_000),
+        "file:///d/",
+        3,
+        stopped=False,
     )
     assert summary.documents_per_s == pytest.approx(2, rel=0.01)
     assert summary.chunks_per_s == pytest.approx(10, rel=0.01)

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.errors import InvalidArgument
 from ingestor.selection import Selection, compile_glob, is_hidden
@@ -69,3 +71,23 @@ def test_an_exclude_of_files_prunes_no_folder():
     assert selection.admits("d/a.txt")
     assert not selection.admits("d/a.md")
     assert not selection.admits("a.log")
+
+
+names = st.sampled_from(
+    ["a", ".a", "_SUCCESS", "_a", "a_", "x._COPYING_", "n\n.b", "n\nb", "_logs"]
+)
+paths = st.lists(names, min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(paths, max_size=4))
+def test_what_is_taken_at_a_glance_is_taken_one_by_one(listed):
+    selection = Selection()
+    if selection.admits_all(listed):
+        assert [path for path in listed if not selection.admits(path)] == []
+    assert Selection(hidden=True).admits_all(listed)
+
+
+def test_a_glance_suffices_for_plain_names_and_for_no_globs():
+    assert Selection().admits_all(["a/b_c.d", "e"])
+    assert not Selection(include=["*"]).admits_all(["a"])
+    assert not Selection(exclude=["b"]).admits_all(["a"])

@@ -1,0 +1,1 @@
+"""What ``sluice doctor`` finds out about the ingestor and its cluster; it only looks."""

@@ -1,0 +1,1 @@
+"""Tickets: a login by keytab that lasts as long as a job does."""

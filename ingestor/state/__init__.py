@@ -1,0 +1,1 @@
+"""What is remembered between jobs: manifests, dead letters, locks."""

@@ -1,0 +1,1 @@
+"""Where files come from and the state is kept: walks, reads and outages, on any file system."""
