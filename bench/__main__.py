@@ -12,7 +12,11 @@ from typing import Any
 from bench import machine
 
 # With the options that each has besides --quick; a benchmark is loaded when it is run.
-BENCHMARKS = {"hdfs": ("uri",), "ingest": ("corpus", "files")}
+BENCHMARKS: dict[str, tuple[str, ...]] = {
+    "hdfs": ("uri",),
+    "ingest": ("corpus", "files"),
+    "memory": (),
+}
 
 
 def main() -> None:

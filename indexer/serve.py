@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 from common.chroma import ChromaSettings, open_chroma
 from common.config import Settings
-from common.coordination import CoordinatorSettings, IndexRegistry, open_coordinator
+from common.coordination import (
+    CoordinatorSettings,
+    IndexRegistry,
+    advertised,
+    open_coordinator,
+)
 from common.embedding import EmbeddingSettings, open_embedder
 from common.rpc import GrpcServer, ServiceBinding
 from common.telemetry import Telemetry, TelemetrySettings
@@ -122,7 +127,9 @@ async def run(
             embedder=embedder,
         )
         server = await stack.enter_async_context(GrpcServer.open(config.indexer.server, bindings))
-        address = config.indexer.advertise or server.address
+        address = await asyncio.to_thread(
+            advertised, SERVICE, config.indexer.advertise, server.address, config.coordinator
+        )
         await stack.enter_async_context(
             registry.register(SERVICE, address, ttl_s=config.indexer.instance_ttl_s)
         )

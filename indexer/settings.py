@@ -16,7 +16,8 @@ class IndexerSettings(Settings):
 
     Attributes:
         server: where the service listens.
-        advertise: HOST:PORT under which others reach it; empty for the address it listens on.
+        advertise: HOST:PORT under which others reach it; empty for the address it listens on or,
+            if that is every address, the one from which this machine reaches etcd.
         instance_ttl_s: how long its registration outlives it, in seconds.
         opening_timeout_s: how long a stream may take to say what it is for, in seconds.
         max_streams: streams open at once; the next one is refused and told to come back.

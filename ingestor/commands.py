@@ -1,4 +1,4 @@
-"""``sluice ingest`` and ``sluice dead-letters``: flags in, a job, a summary out.
+"""``sluice ingest``: flags in, a job, a summary out; and the door to ``sluice dead-letters``.
 
 Plugged into the command line by name, so only typer is imported here; the rest when a command runs.
 Exit codes: 0 done; 1 failed, or stopped before the end; 2 wrong usage; 3 done with dead letters.
@@ -8,24 +8,16 @@ stderr.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from ingestor.session import (
-    FAILED,
-    Stopped,
-    choose_show,
-    load_config,
-    run,
-    run_stoppable,
-    stop_told,
-)
+from ingestor.dead_letter_commands import dead_letters
+from ingestor.flags import WITH_DEAD_LETTERS, Config, Json, Quiet, Target, Tenant, print_value
+from ingestor.session import FAILED, Stopped, choose_show, load_config, run_stoppable, stop_told
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,36 +26,12 @@ if TYPE_CHECKING:
     from ingestor.report import IngestReport
     from ingestor.rounds import Show
     from ingestor.settings import IngestorConfig
-    from ingestor.state.dead_letters import DeadLetter
 
-WRONG_USAGE = 2
-WITH_DEAD_LETTERS = 3
+__all__ = ["dead_letters", "ingest"]
 
 _SIZE = re.compile(r"(\d{1,18})\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
-Target: TypeAlias = Annotated[
-    str | None, typer.Option("--target", metavar="HOST:PORT", help="The index service.")
-]
-Tenant: TypeAlias = Annotated[str | None, typer.Option("--tenant", help="Whose collections.")]
-Config: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--config", help="YAML file of settings.", exists=True, dir_okay=False),
-]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Globs: TypeAlias = list[str] | None
-Letters: TypeAlias = Annotated[
-    list[str] | None, typer.Argument(metavar="[URI]...", help="Only these; all without.")
-]
-OfCollection: TypeAlias = Annotated[
-    str | None, typer.Option("--collection", help="Only letters of this collection.")
-]
-
-dead_letters = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="Show, retry or drop what could not be indexed.",
-)
 
 
 def _size(text: str) -> int:
@@ -178,7 +146,7 @@ def ingest(
         report = run_stoppable(loaded, work)
     except Stopped:
         raise stop_told(rebuild=rebuild) from None
-    _print(report.to_json() if as_json else _told(report), as_json=as_json)
+    print_value(report.to_json() if as_json else _told(report), as_json=as_json)
     if report.is_stopped:
         raise stop_told(rebuild=rebuild)
     if report.findings:
@@ -199,131 +167,13 @@ def _watch(
     """Rounds until a signal comes; that is their right end."""
 
     def told(report: IngestReport) -> None:
-        _print(report.to_json() if as_json else _told_in_a_line(report), as_json=as_json)
+        print_value(report.to_json() if as_json else _told_in_a_line(report), as_json=as_json)
 
     async def work(ingestion: Ingestion, stop: asyncio.Event) -> None:
         await ingestion.watch(uris, collection, every_s=every_s, show=show, told=told, stop=stop)
 
     with suppress(Stopped):
         run_stoppable(config, work)
-
-
-@dead_letters.command("list")
-def list_letters(
-    *,
-    collection: OfCollection = None,
-    tenant: Tenant = None,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """List the dead letters, one a line: cause, attempts, URI."""
-    letters = _letters(load_config(config, None, tenant), collection, None)
-    if as_json:
-        _print({"dead_letters": [letter.to_json() for letter in letters]}, as_json=True)
-        return
-    for letter in letters:
-        aside = ", set aside" if letter.is_set_aside else ""
-        typer.echo(f"{letter.cause}\t{letter.attempts}{aside}\t{letter.uri}")
-    typer.echo(f"{len(letters):,} dead letters", err=True)
-
-
-@dead_letters.command("show")
-def show_letter(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="As the list shows it.")],
-    *,
-    collection: OfCollection = None,
-    tenant: Tenant = None,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Show all that is known of one dead letter."""
-    letters = _letters(load_config(config, None, tenant), collection, [uri])
-    if as_json:
-        _print({"dead_letters": [letter.to_json() for letter in letters]}, as_json=True)
-        return
-    for letter in letters:
-        for name, value in letter.to_json().items():
-            typer.echo(f"{name}: {value}")
-
-
-@dead_letters.command("retry")
-def retry_letters(
-    uris: Letters = None,
-    *,
-    collection: OfCollection = None,
-    tenant: Tenant = None,
-    target: Target = None,
-    config: Config = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Try these files again and nothing else, however often they failed."""
-    loaded = load_config(config, target, tenant)
-
-    async def work(ingestion: Ingestion, stop: asyncio.Event) -> list[IngestReport]:
-        letters = _chosen(await ingestion.dead_letters.letters(collection), uris)
-        return await ingestion.retry(letters, choose_show(quiet=quiet or as_json), stop)
-
-    try:
-        reports = run_stoppable(loaded, work)
-    except Stopped:
-        raise stop_told() from None
-    failed = sum(report.dead_letters for report in reports)
-    tried = sum(root.listed for report in reports for root in report.roots)
-    told = f"{tried:,} tried again, {failed:,} failed again"
-    value = {"tried": tried, "dead_letters": failed, "jobs": [r.to_json() for r in reports]}
-    _print(value if as_json else told, as_json=as_json)
-    if any(report.is_stopped for report in reports):
-        raise stop_told()
-    if failed:
-        raise typer.Exit(WITH_DEAD_LETTERS)
-
-
-@dead_letters.command("drop")
-def drop_letters(
-    uris: Letters = None,
-    *,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    collection: OfCollection = None,
-    tenant: Tenant = None,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Forget letters: their files are left alone until they change."""
-    if not uris and not every:
-        raise typer.BadParameter("give URIs, or --all")
-
-    async def work(ingestion: Ingestion) -> int:
-        letters = _chosen(await ingestion.dead_letters.letters(collection), uris)
-        return await ingestion.dead_letters.drop(letters)
-
-    dropped = run(load_config(config, None, tenant), work)
-    _print({"dropped": dropped} if as_json else f"{dropped:,} dropped", as_json=as_json)
-
-
-def _letters(
-    config: IngestorConfig, collection: str | None, uris: list[str] | None
-) -> list[DeadLetter]:
-    async def work(ingestion: Ingestion) -> list[DeadLetter]:
-        return _chosen(await ingestion.dead_letters.letters(collection), uris)
-
-    return run(config, work)
-
-
-def _chosen(letters: list[DeadLetter], uris: list[str] | None) -> list[DeadLetter]:
-    """The letters of these URIs; NotFound if one has none."""
-    if not uris:
-        return letters
-    from common.errors import NotFound  # noqa: PLC0415 — imported when a command runs
-
-    missing = set(uris) - {letter.uri for letter in letters}
-    if missing:
-        raise NotFound(f"no dead letter of {min(missing)}; see `sluice dead-letters list`")
-    return [letter for letter in letters if letter.uri in uris]
-
-
-def _print(value: dict[str, Any] | str, *, as_json: bool) -> None:
-    typer.echo(json.dumps(value) if as_json else value)
 
 
 def _told_in_a_line(report: IngestReport) -> str:

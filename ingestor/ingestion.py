@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from ingestor.rounds import Rounds, Shop
 from ingestor.selection import Selection
 from ingestor.sending.index_client import CollectionClient, IndexTarget
 from ingestor.sending.indexers import Indexers
-from ingestor.state.dead_letters import DeadLetter, DeadLetters
+from ingestor.state.dead_letters import DeadLetter, DeadLetters, paths_of
 from ingestor.state.manifest import root_folder, version_folder_name
 from ingestor.state.state_folder import StateFolder
 from ingestor.stopping import unless
@@ -35,10 +36,13 @@ from ingestor.watching import watch
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
 
+    from common.coordination import Coordinator
     from ingestor.report import IngestReport
     from ingestor.rounds import Show
     from ingestor.settings import IngestorConfig
     from ingestor.storage.sources import Source
+
+logger = logging.getLogger(__name__)
 
 _STATE_THREADS = 2
 
@@ -169,11 +173,7 @@ class Ingestion:
         reports: list[IngestReport] = []
         async with self._open_shop() as shop:
             for key in await self.dead_letters.roots():
-                paths = frozenset(
-                    letter.path
-                    for letter in letters
-                    if (letter.collection, letter.root_uri) == (key.collection, key.root_uri)
-                )
+                paths = paths_of(letters, key)
                 if not paths or stop.is_set():
                     continue
                 rounds = self._rounds(
@@ -183,14 +183,25 @@ class Ingestion:
                     reports.append(await rounds.retry(key, paths))
         return reports
 
+    async def drop(self, letters: Sequence[DeadLetter]) -> int:
+        """Forget dead letters; as ``DeadLetters.drop``, under the locks of their roots."""
+        async with self._open_coordinator() as coordinator:
+            return await self.dead_letters.drop(letters, coordinator)
+
+    @asynccontextmanager
+    async def _open_coordinator(self) -> AsyncIterator[Coordinator | None]:
+        """The one that jobs on other machines share; None where there is none."""
+        if self._config.coordinator.kind != "etcd":
+            yield None
+            return
+        async with aclosing(open_coordinator(self._config.coordinator)) as coordinator:
+            yield coordinator
+
     @asynccontextmanager
     async def _open_shop(self) -> AsyncIterator[Shop]:
         config = self._config
         async with AsyncExitStack() as stack:
-            coordinator = None
-            if config.coordinator.kind == "etcd":
-                coordinator = open_coordinator(config.coordinator)
-                stack.push_async_callback(coordinator.aclose)
+            coordinator = await stack.enter_async_context(self._open_coordinator())
             indexers = await stack.enter_async_context(Indexers.open(config.client, coordinator))
             extractor = await stack.enter_async_context(
                 DocumentExtractor(self._settings.extraction, self._settings.formats, self._readers)
@@ -247,7 +258,7 @@ class Ingestion:
         return replace(report, is_activated=is_activated, findings=findings)
 
     async def _forget_versions(self, shop: Shop, target: IndexTarget, roots: Sequence[str]) -> None:
-        """Delete the manifests of versions that the collection keeps no longer."""
+        """Delete the manifests of versions that are kept no longer, where it can be done."""
         kept = await shop.collections.kept_versions(target.tenant, target.collection)
         names = {version_folder_name(version) for version in kept}
 
@@ -258,7 +269,10 @@ class Ingestion:
                     if name not in names:
                         root.folder(name).delete_all()
 
-        await asyncio.get_running_loop().run_in_executor(self._keepers, forget)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._keepers, forget)
+        except OSError as error:
+            logger.warning("manifests of versions of before were not deleted: %s", error.strerror)
 
 
 def _check_apart(roots: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ version is the one that is written. Where a lock is lost nothing more is written
 
 from __future__ import annotations
 
+import logging
 import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from ingestor.storage.sources import Source
 
     Show: TypeAlias = Callable[[Counters, str], AbstractAsyncContextManager[None]]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,12 @@ class Rounds:
         shop = self._shop
         if self._locks is None:
             coordinator = None if beside else shop.coordinator
+            if coordinator is None and not (beside or shop.state.has_locks):
+                logger.warning(
+                    "no lock is held: the storage of ingest.state_uri has none and no coordinator "
+                    "is configured (coordinator.kind: etcd): see that one job at a time runs over "
+                    "a root"
+                )
             holding = hold_roots(coordinator, shop.tenant, self._collection, self.root_uris)
             self._locks = await self._root_stack.enter_async_context(holding)
         if self.is_lock_lost:

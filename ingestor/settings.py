@@ -144,7 +144,7 @@ class IngestSettings(Settings):
     modified_since: timedelta | datetime | None = None
     max_file_bytes: int = Field(default=64 * MIB, ge=1)
     max_text_bytes: int = Field(default=16 * MIB, ge=1)
-    max_bytes_in_flight: int = Field(default=128 * MIB, ge=1)
+    max_bytes_in_flight: int = Field(default=96 * MIB, ge=1)
     max_files_listed_ahead: int = Field(default=10_000, ge=1)
     readers: int = Field(default=8, ge=1, le=256)
     max_attempts: int = Field(default=3, ge=1)

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from common.chroma import ChromaSettings, open_chroma
 from common.config import Settings
-from common.coordination import CoordinatorSettings, IndexRegistry, Routes, open_coordinator
+from common.coordination import (
+    CoordinatorSettings,
+    IndexRegistry,
+    Routes,
+    advertised,
+    open_coordinator,
+)
 from common.embedding import EmbeddingSettings, open_embedder
 from common.rpc import GrpcServer, ServiceBinding
 from common.telemetry import Telemetry, TelemetrySettings
@@ -123,12 +129,11 @@ async def run(
             stack, query=config.query, chroma=chroma, coordinator=coordinator, embedder=embedder
         )
         server = await stack.enter_async_context(GrpcServer.open(config.query.server, bindings))
+        address = await asyncio.to_thread(
+            advertised, "query", config.query.advertise, server.address, config.coordinator
+        )
         await stack.enter_async_context(
-            IndexRegistry(coordinator).register(
-                "query",
-                config.query.advertise or server.address,
-                ttl_s=config.query.instance_ttl_s,
-            )
+            IndexRegistry(coordinator).register("query", address, ttl_s=config.query.instance_ttl_s)
         )
         if on_ready is not None:
             on_ready(server.address)

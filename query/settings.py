@@ -41,7 +41,8 @@ class QuerySettings(Settings):
 
     Attributes:
         server: where it listens.
-        advertise: HOST:PORT under which others reach it; empty for the address it listens on.
+        advertise: HOST:PORT under which others reach it; empty for the address it listens on or,
+            if that is every address, the one from which this machine reaches etcd.
         deadline_s: of a request that brings none, in seconds.
         rerank_reserve_ms: with less time left than this, reranking is skipped.
         max_searches: searches that run at once.

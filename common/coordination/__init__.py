@@ -4,6 +4,7 @@
 follow it, `hold` keeps all but one from something.
 """
 
+from common.coordination.advertising import advertised
 from common.coordination.coordinator import (
     Change,
     Condition,
@@ -57,6 +58,7 @@ __all__ = [
     "VersionRecord",
     "VersionState",
     "Watch",
+    "advertised",
     "hold",
     "open_coordinator",
     "root_lock",

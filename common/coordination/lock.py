@@ -110,6 +110,8 @@ async def _renew(coordinator: Coordinator, lock: HeldLock, lease: Lease, asked_s
         while (left_s := doubt_s - clock()) > 0:
             await asyncio.sleep(min(pause_s, left_s))
             asked_s, pause_s = clock(), lease.ttl_s * _RETRY_AFTER
+            if asked_s >= doubt_s:
+                break  # at once: the process may have been stopped, and the lease have ended
             with contextlib.suppress(SluiceError, TimeoutError):
                 async with asyncio.timeout_at(doubt_s):
                     if not await _is_renewed(coordinator, lock, lease):

@@ -22,7 +22,12 @@ from common.doctor import Check
 from common.errors import ConfigurationError
 from ingestor.doctor.hdfs_probe import Finding, Outcome, Probe, run
 from ingestor.doctor.kerberos_checks import log_in_with_keytab, own_ticket
-from ingestor.storage.hadoop_configuration import configuration
+from ingestor.storage.hadoop_configuration import (
+    NAME_NODE_PORT,
+    NAME_NODES_OF,
+    configuration,
+    with_port,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +36,7 @@ if TYPE_CHECKING:
 
 _AUTHENTICATION = "hadoop.security.authentication"
 _DEFAULT = "fs.defaultFS"
-_HA = "dfs.ha.namenodes."
 _FILES = ("core-site.xml", "hdfs-site.xml")
-_DEFAULT_PORT = 8020  # of Hadoop's own clients; hdfs-native has none
 _MAX_PORT = 2**16 - 1
 _DENIED = re.compile(r'user=(?P<user>[^,]+), access=(?P<access>\w+), inode="(?P<path>[^"]*)"')
 _NO_LIBHDFS = (
@@ -194,14 +197,15 @@ def _files(settings: HdfsSettings, values: Mapping[str, str]) -> Check:
 def _folders(settings: IngestSettings, values: Mapping[str, str]) -> list[_Folder]:
     found = []
     default = urlsplit(values.get(_DEFAULT, ""))
-    authority = default.netloc if default.scheme == "hdfs" else ""
+    authority = with_port(default.netloc, values) if default.scheme == "hdfs" else ""
     if authority:
         found.append(_Folder("HDFS root", authority, "/", _DEFAULT, "r-x"))
     scheme, _, rest = (settings.state_uri or "").partition("://")
     if scheme.lower() == "hdfs":
         given, slash, path = rest.partition("/")
         path = normpath(unquote(slash + path) or "/")
-        found.append(_Folder("HDFS state", given or authority, path, "ingest.state_uri", "rwx"))
+        given = with_port(given, values) or authority
+        found.append(_Folder("HDFS state", given, path, "ingest.state_uri", "rwx"))
     return found
 
 
@@ -210,7 +214,7 @@ def _nameservice(
 ) -> tuple[Check | None, tuple[_NameNode, ...]]:
     """The name nodes behind a URI's authority; a finding unless it is a name node itself."""
     name, service = "HDFS nameservice", folder.authority
-    ids = [i.strip() for i in values.get(f"{_HA}{service}", "").split(",") if i.strip()]
+    ids = [i.strip() for i in values.get(f"{NAME_NODES_OF}{service}", "").split(",") if i.strip()]
     if ids and service:
         keys = [f"dfs.namenode.rpc-address.{service}.{i}" for i in ids]
         nodes = tuple(
@@ -226,11 +230,11 @@ def _nameservice(
     if node.host_and_port is not None:
         return None, (node,)
     if client == "libhdfs" and service:
-        return None, (_NameNode(f"{service}:{_DEFAULT_PORT}"),)
-    known = [key.removeprefix(_HA) for key in values if key.startswith(_HA)]
+        return None, (_NameNode(f"{service}:{NAME_NODE_PORT}"),)
+    known = [key.removeprefix(NAME_NODES_OF) for key in values if key.startswith(NAME_NODES_OF)]
     where = settings.conf_dir or "the configuration"
     detail = f"{folder.setting} names {service or 'no cluster'}, which is no nameservice of "
-    detail += f"{where} (it has {', '.join(known) or 'none'}) and no HOST:PORT"
+    detail += f"{where} (it has {', '.join(known) or 'none'}) and no host that this machine knows"
     cure = f"write {' or '.join([*known, 'HOST:PORT of a name node'])} in {folder.setting}, or set "
     cure += "ingest.hdfs.conf_dir or HADOOP_CONF_DIR to the configuration of that cluster"
     return Check(name, ok=False, detail=detail, cure=cure), ()

@@ -2,18 +2,22 @@
 
 A member that cannot be read, holds no text or is larger than its bound is passed over; so are links
 and archives within the archive. If no member gives a document the first one's reason is that of the
-archive. Of members of one name the first counts. Hidden ones are left out and not counted.
+archive. Of members of one name the first counts. Hidden ones are left out and not counted. A tar
+without the block of zeros that ends it is malformed once its members were read: it may be cut
+between two of them, or be damaged there, and what it held before must not be taken for gone.
 """
 
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 from urllib.parse import quote
 
 from ingestor.extraction import expansion, file_text
@@ -30,7 +34,10 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 2**20
 # What zipfile raises for a member that is damaged, encrypted or packed in another way.
-_BAD_MEMBER = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+_BAD_MEMBER = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
+    *(OSError, UnicodeError, lzma.LZMAError, struct.error),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +54,19 @@ def parts(reading: Reading, file: BinaryIO, limits: Limits) -> Iterator[Part | N
     listed = _zip(file, limits) if reading.kind == "zip" else _tar(reading, file, limits)
     seen = Identities()
     first: Refusal | None = None
+    part: Part | None
     found = False
     try:
         for place, member in enumerate(listed):
             if _is_hidden(member.path):
                 continue
             try:
-                part: Part | None = _part(member, limits)
+                part = _part(member, limits)
             except Refusal as refusal:
                 first = first or refusal
                 part = None
             else:
-                part = part if seen.add(member.path, place) is None else None
+                part = part if seen.add(part.fragment, place) is None else None
             found = found or part is not None
             yield part
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
@@ -74,7 +82,11 @@ def _tar(reading: Reading, file: BinaryIO, limits: Limits) -> Iterator[_Member]:
 
         file = expanding(file, reading.codec, limits.max_expanded_bytes)
     with tarfile.open(
-        fileobj=file, mode="r|" if reading.codec else "r:", bufsize=_BLOCK_BYTES
+        fileobj=file,
+        mode="r|" if reading.codec else "r:",
+        bufsize=_BLOCK_BYTES,
+        encoding="utf-8",  # whatever the locale here
+        tarinfo=_Header,
     ) as archive:
         while (member := archive.next()) is not None:
             # Of millions of members only the one in hand is kept.
@@ -85,6 +97,24 @@ def _tar(reading: Reading, file: BinaryIO, limits: Limits) -> Iterator[_Member]:
             expansion.check(member.size, member.size, limits.max_expanded_bytes)
             read = partial(_content, archive, member) if member.isfile() else None
             yield _Member(member.name, member.size, read)
+        if not getattr(archive, "is_ended", False):
+            message = "it lacks the block that ends a tar: it is cut short, or damaged in between"
+            raise Refusal(Cause.MALFORMED, message)
+
+
+class _Header(tarfile.TarInfo):
+    """A header that tells its archive when it is the block of zeros that ends it.
+
+    ``TarFile.next`` takes a damaged header, or none, for the end too.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # missing in the stubs
+            archive.is_ended = True  # type: ignore[attr-defined]  # ours
+            raise
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MAX_WINDOW_CHARACTERS = 2**20
 _MAX_LINES_WITHOUT_TIME = 10_000
+_FIRST_US = -62_135_596_800_000_000  # the year 1, which many programs write for no time at all
 
 
 def parts(reading: Reading, file: BinaryIO, limits: Limits) -> Iterator[Part | None]:
@@ -71,7 +72,7 @@ def _windows(reading: Reading, lines: Iterator[str]) -> Iterator[Part | None]:
     window: int | None = None
     for number, line in enumerate(lines):
         time_us = timestamps.find(line)
-        start = None if time_us is None else time_us - time_us % window_us
+        start = None if time_us is None else max(_FIRST_US, time_us - time_us % window_us)
         if window is None:
             window = start
             full = piece.characters >= _MAX_WINDOW_CHARACTERS

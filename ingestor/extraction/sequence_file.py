@@ -18,6 +18,7 @@ from __future__ import annotations
 import bz2
 import io
 import struct
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -92,6 +93,8 @@ def _blocks(source: _Source, sync: bytes, expand: _Expansion) -> Iterator[tuple[
             raise _malformed("a block does not begin with a sync marker")
         source.expect(sync)
         count = source.variable_integer()
+        if count < 0:
+            raise _malformed("a block's count is negative")
         key_sizes, keys, value_sizes, values = (
             _Source(io.BytesIO(expand(source.exactly(source.variable_integer()))), 0)
             for _ in range(4)
@@ -112,6 +115,8 @@ class _Source:
     def exactly(self, size: int) -> bytes:
         if size < 0:
             raise _malformed("a length is negative")
+        if size > sys.maxsize:
+            raise _malformed("a length is impossible")
         if self.max_bytes and size > self.max_bytes:
             message = f"a record or block of it is over {self.max_bytes} bytes"
             raise Refusal(Cause.TOO_LARGE, message)

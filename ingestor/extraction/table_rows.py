@@ -7,6 +7,7 @@ the columnar ones only the columns that are asked for. No row is changed here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 256
 _BATCH_BYTES = 4 * 2**20
 _BUFFER_BYTES = 2**20
+_AVRO_TIMES = frozenset(
+    {
+        *("int-date", "int-time-millis", "long-time-micros"),
+        *("long-timestamp-millis", "long-timestamp-micros"),
+        *("long-local-timestamp-millis", "long-local-timestamp-micros"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +81,24 @@ def avro(stream: BinaryIO) -> Table:
     """The records of an Avro object container file; what is no record is a column ``value``."""
     import fastavro  # noqa: PLC0415 — with the formats in hand only
 
+    readers = fastavro.read.LOGICAL_READERS
+    for name in _AVRO_TIMES & readers.keys():
+        if not isinstance(readers[name], partial):  # once in a process
+            readers[name] = partial(_reached, readers[name])
     records = fastavro.reader(stream, handle_unicode_errors="replace")
     schema = records.writer_schema
     fields = schema.get("fields", ()) if isinstance(schema, dict) else ()
     names = tuple(str(field["name"]) for field in fields) or ("value",)
     rows = (record if isinstance(record, dict) else {"value": record} for record in records)
     return Table(names, rows)
+
+
+def _reached(reader: Callable[..., object], value: object, *schemas: object) -> object:
+    """What the reader of a logical type makes of it; the number for what Python cannot hold."""
+    try:
+        return reader(value, *schemas)
+    except (ValueError, OverflowError):
+        return value
 
 
 def _opened(kind: str, reader: Any, file: BinaryIO, **options: object) -> Any:  # noqa: ANN401 — untyped
@@ -98,26 +118,58 @@ def _rows(batches: Iterable[Any]) -> Iterator[Mapping[str, object]]:
 
 
 def _values(column: Any) -> list[object]:  # noqa: ANN401 — pyarrow has no types
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     kind = _in_microseconds(column.type)
     if kind != column.type:
         column = column.cast(kind, safe=False)
     try:
         values: list[object] = column.to_pylist()
-    except (ValueError, OverflowError):  # a date that Python's do not reach
-        values = column.cast(pa.string()).to_pylist()
+    except (ValueError, OverflowError):  # a time that Python's do not reach
+        values = [_reachable(cell) for cell in column]
     return values
 
 
-def _in_microseconds(kind: Any) -> Any:  # noqa: ANN401 — pyarrow has no types
-    """The type with times as exact as Python's, in UTC where they have a zone."""
+def _reachable(cell: Any) -> object:  # noqa: ANN401 — pyarrow has no types
+    """The value of a cell; of a time that Python's do not reach what pyarrow calls it."""
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError):
+        pass
+    if isinstance(cell, pa.StructScalar):
+        return {name: _reachable(member) for name, member in cell.items()}
+    if isinstance(cell, pa.MapScalar):
+        return [tuple(_reachable(part) for part in pair.values()) for pair in cell.values]
+    if isinstance(cell, pa.ListScalar):
+        return [_reachable(item) for item in cell.values]
+    return cell.cast(pa.string()).as_py()
+
+
+def _in_microseconds(  # noqa: PLR0911 — a case a type
+    kind: Any,  # noqa: ANN401 — pyarrow has no types
+) -> Any:  # noqa: ANN401 — pyarrow has no types
+    """The type with times no finer than Python's, in UTC where they have a zone.
+
+    Coarser ones stay as they are: in microseconds the farthest would overflow.
+    """
     if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", "UTC" if kind.tz else None)
+        return pa.timestamp(_unit(kind), "UTC" if kind.tz else None)
     if pa.types.is_time64(kind):
         return pa.time64("us")
     if pa.types.is_duration(kind):
-        return pa.duration("us")
+        return pa.duration(_unit(kind))
     if pa.types.is_list(kind):
         return pa.list_(_in_microseconds(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_in_microseconds(kind.value_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type), kind.list_size)
+    if pa.types.is_map(kind):
+        return pa.map_(_in_microseconds(kind.key_type), _in_microseconds(kind.item_type))
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(field.name, _in_microseconds(field.type)) for field in kind])
     return kind
+
+
+def _unit(kind: Any) -> str:  # noqa: ANN401 — pyarrow has no types
+    return "us" if kind.unit == "ns" else str(kind.unit)

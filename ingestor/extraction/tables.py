@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ingestor.extraction.worker_protocol import Limits, Reading
 
 _MAX_NAMES_SHOWN = 50
+_MAX_NAME_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ def missing_column(name: str, existing: Iterable[str]) -> Refusal:
     """The refusal of a table without a column that the rule names."""
     names = sorted(existing)
     more = ", …" if len(names) > _MAX_NAMES_SHOWN else ""
-    shown = ", ".join(names[:_MAX_NAMES_SHOWN])
+    # A damaged file may have names of any length.
+    shown = ", ".join(name[:_MAX_NAME_CHARACTERS] for name in names[:_MAX_NAMES_SHOWN])
     return Refusal(Cause.MALFORMED, f"it has no column {name!r}; it has {shown}{more}")
 
 
@@ -176,11 +178,14 @@ class _Rows:
         self._text_columns = layout.text_columns()
 
     def part(self, number: int, row: Mapping[str, object]) -> Part | None:
-        """The document of a row; None if its text is blank."""
+        """The document of a row; None if its text is blank, or it is nested beyond reason."""
         try:
-            text = self._text(row)
-        except RecursionError:  # JSON nested beyond reason
+            return self._part(number, row)
+        except RecursionError:
             return None
+
+    def _part(self, number: int, row: Mapping[str, object]) -> Part | None:
+        text = self._text(row)
         if not text.strip():
             return None
         bound = self._limits.max_characters

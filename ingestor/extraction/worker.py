@@ -2,17 +2,20 @@
 
 A parser may crash, hang or take all memory; here it takes only this process with it. Started as
 ``python -c`` by ``worker_pool.py``, never forked, and imports only what the file in hand needs: no
-gRPC, no settings. ``worker_protocol.py`` says what is spoken. The process ends when its input does,
-and kills itself where a file takes much longer than allowed, so that it never outlives its parent.
+gRPC, no settings. ``worker_protocol.py`` says what is spoken. The process ends when its input does;
+on Linux the kernel kills it with its parent, elsewhere it kills itself where a file takes much
+longer than allowed, so that it never outlives its parent by more.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from typing import TYPE_CHECKING
 
+from ingestor.extraction import expansion
 from ingestor.extraction.extracted import Part, Refusal
 from ingestor.extraction.worker_protocol import Channel, PartSender, RemoteFile, encode_fault
 from ingestor.faults import Cause, Fault, FaultStage
@@ -26,14 +29,18 @@ MIB = 2**20
 _BLOCK_BYTES = 4 * MIB
 _SEEKING_BLOCK_BYTES = MIB
 _COLUMNAR = frozenset({"parquet", "orc"})
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
-def main(memory_bytes: int) -> None:
+def main(memory_bytes: int, parent: int) -> None:
     """Serve until the input ends.
 
     Args:
         memory_bytes: bound on the address space of this process.
+        parent: the process to die with.
     """
+    _die_with(parent)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold text of documents
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     # One file is one thread's work: pools would only reserve memory.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", RAYON_NUM_THREADS="1")
@@ -51,12 +58,24 @@ def main(memory_bytes: int) -> None:
             channel.say({"fault": encode_fault(file.fault or fault), "spent": spent})
 
 
+def _die_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent ends; see prctl(2)."""
+    if sys.platform != "linux":
+        return
+    import ctypes  # noqa: PLC0415 — for this one call
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the call
+        raise SystemExit
+
+
 def _serve(channel: Channel, task: Task, file: RemoteFile) -> tuple[Fault | None, bool]:
     """Send the parts of a file; else why not, and whether this process is spent."""
     try:
         sender = PartSender(channel)
         for part in _parts(task, file):
             sender.add(part)
+            expansion.check_text(sender.sent_bytes, task.size, task.limits.max_expanded_bytes)
         if not sender.count:
             return Fault(FaultStage.EXTRACT, Cause.NO_TEXT, "it holds no text"), False
         sender.send(last=True)

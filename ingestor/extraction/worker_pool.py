@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 
 _PROGRAM = (
     "import json,sys; sys.path[:]=json.loads(sys.argv[1]); "
-    "from ingestor.extraction import worker; worker.main(int(sys.argv[2]))"
+    "from ingestor.extraction import worker; worker.main(int(sys.argv[2]), int(sys.argv[3]))"
 )
+# All that a worker is told of the environment: what an interpreter outside the system's folders may
+# need to start, and where temporary files go. It holds no secret, no proxy and no ticket's place.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 
 
 class HeldBytes:
@@ -71,7 +75,9 @@ class WorkerPool:
     async def document(self, reading: Reading, data: bytes) -> PartBatch | Fault:
         """The one document of a file."""
         async with aclosing(self._parts(reading, HeldBytes(data))) as batches:
-            return await anext(batches)
+            # To the end of the file, or the worker would be stopped for not being there.
+            first, *_ = [batch async for batch in batches]
+            return first
 
     async def parts(
         self, reading: Reading, file: OpenFile
@@ -164,11 +170,16 @@ class _Worker:
                     stdin.write(frame)
                     await stdin.drain()
                 size = int.from_bytes(await stdout.readexactly(HEADER_BYTES), "big")
+                if size > self._limits.max_answer_bytes:
+                    raise ValueError("no answer is that large")
                 return Answer.decode(await stdout.readexactly(size))
         except TimeoutError:
             message = f"extraction made no progress for {timeout_s:g} s"
             return Fault(FaultStage.EXTRACT, Cause.TIMED_OUT, message)
-        except (asyncio.IncompleteReadError, ConnectionError, ValueError, KeyError):
+        except (
+            *(asyncio.IncompleteReadError, ConnectionError),
+            *(ValueError, KeyError, TypeError, RecursionError),  # what is no answer
+        ):
             message = "it crashed the parser"
             return Fault(FaultStage.EXTRACT, Cause.WORKER_CRASHED, message)
 
@@ -176,7 +187,8 @@ class _Worker:
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", _PROGRAM, json.dumps(sys.path)),
-                str(self._settings.worker_memory_bytes),
+                *(str(self._settings.worker_memory_bytes), str(os.getpid())),
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # a panic may print text of the document

@@ -39,7 +39,9 @@ HEADER_BYTES = 8
 MAX_READ_BYTES = 4 * 2**20
 DATA, FAULT = b"\0", b"\1"
 
-_BATCH_CHARACTERS = 2**20
+_BATCH_BYTES = 2**20
+_MAX_BATCH_OVERHEAD_BYTES = 64 * 2**20
+_MAX_MESSAGE_CHARACTERS = 1000
 _BATCH_PARTS = 1000
 _LINGER_S = 2.0
 _GRACE_S = 10
@@ -54,6 +56,11 @@ class Limits:
     max_member_bytes: int
     timeout_s: float
     fallback_encoding: str | None = None
+
+    @property
+    def max_answer_bytes(self) -> int:
+        """Of a frame: one text, all of it escaped by JSON, and a batch and metadata besides."""
+        return 6 * self.max_characters + _MAX_BATCH_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ class Answer:
         said = json.loads(frame)
         if "read" in said:
             offset, length = said["read"]
-            return cls(read=(max(0, offset), min(length, MAX_READ_BYTES)))
+            return cls(read=(max(0, offset), max(0, min(length, MAX_READ_BYTES))))
         if "fault" in said:
             return cls(fault=_fault(said["fault"]), last=True, spent=said["spent"])
         parts = tuple(_part(*fields) for fields in said["parts"])
@@ -120,7 +127,7 @@ def encode_fault(fault: Fault) -> list[str]:
 
 def _fault(said: list[str]) -> Fault:
     stage, cause, message = said
-    return Fault(FaultStage(stage), cause, message)
+    return Fault(FaultStage(stage), cause, message[:_MAX_MESSAGE_CHARACTERS])
 
 
 def _part(
@@ -156,7 +163,10 @@ class Channel:
 
     def say(self, answer: Mapping[str, object]) -> None:
         """Send an answer; waits while the parent has not taken the one before."""
-        frame = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")
+        self.send(encoded(answer))
+
+    def send(self, frame: bytes) -> None:
+        """Send an encoded answer, as ``say`` does."""
         signal.alarm(0)
         try:
             self._answers.write(len(frame).to_bytes(HEADER_BYTES, "big") + frame)
@@ -185,16 +195,22 @@ class Channel:
         return content
 
 
+def encoded(value: object) -> bytes:
+    """A value as JSON; half a pair, which UTF-8 cannot hold, becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
 class PartSender:
     """Gathers parts into batches of about 1 MiB, or of what two seconds gave."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._parts: list[tuple[object, ...]] = []
+        self._parts: list[bytes] = []
         self._passed_over = 0
-        self._characters = 0
+        self._bytes = 0
         self._sent_at = time.monotonic()
         self.count = 0
+        self.sent_bytes = 0
 
     def add(self, part: Part | None) -> None:
         """A part, or None for a record that was passed over."""
@@ -203,22 +219,24 @@ class PartSender:
         else:
             self.count += 1
             document = part.extracted
-            self._characters += len(document.text)
-            self._parts.append(
+            content = encoded(
                 (
                     *(part.fragment, document.text, document.title, document.media_type),
                     *(document.pages, document.metadata),
                 )
             )
-        full = self._characters >= _BATCH_CHARACTERS or len(self._parts) >= _BATCH_PARTS
+            self._bytes += len(content)
+            self.sent_bytes += len(content)
+            self._parts.append(content)
+        full = self._bytes >= _BATCH_BYTES or len(self._parts) >= _BATCH_PARTS
         if self._parts and (full or time.monotonic() - self._sent_at > _LINGER_S):
             self.send(last=False)
 
     def send(self, *, last: bool) -> None:
         """Send what was gathered."""
-        said = {"parts": self._parts, "passed_over": self._passed_over, "last": last}
-        self._channel.say(said)
-        self._parts, self._passed_over, self._characters = [], 0, 0
+        rest = encoded({"passed_over": self._passed_over, "last": last})
+        self._channel.send(b'{"parts": [' + b",".join(self._parts) + b"], " + rest[1:])
+        self._parts, self._passed_over, self._bytes = [], 0, 0
         self._sent_at = time.monotonic()
 
 

@@ -90,6 +90,7 @@ class Container:
         self._received = 0
         self._accepted = 0
         self._superseded = 0
+        self._unchanged = 0
         self._first_rejection: Fault | None = None
         self._digest = hashlib.blake2b(digest_size=32)
         self._end: Fault | _End = _End.NOT_YET
@@ -124,6 +125,7 @@ class Container:
         if receipt.fault is None:
             self._accepted += 1
             self._superseded += receipt.outcome == index_pb2.OUTCOME_SUPERSEDED
+            self._unchanged += receipt.outcome == index_pb2.OUTCOME_UNCHANGED
             self.means.count_receipt(self.candidate, receipt)
         elif self._first_rejection is None:
             message = f"#{fragment}: {receipt.fault.message}"[:_MOST_SHOWN]
@@ -194,8 +196,19 @@ class Container:
                 listed(candidate.entry, recipe, outcome, holding, digest),
                 whole=candidate.version if before & Kinds.WHOLE else 0,
                 parts=candidate.version - 1 if before & Kinds.PARTS else 0,
+                doubted=self.sent if self._may_share_its_version() else 0,
             )
         )
+
+    def _may_share_its_version(self) -> bool:
+        """Whether parts of another state may bear the version: no row tells how they were cut.
+
+        Where every document that was there is among those that were sent, none does.
+        """
+        holding = self.candidate.holding
+        known = bool(holding.kinds & Kinds.OF_THIS_STATE)
+        is_same = holding.version == self.candidate.version and bool(holding.kinds & Kinds.PARTS)
+        return is_same and not known and self._unchanged < holding.documents
 
 
 class _SentPart:

@@ -7,6 +7,7 @@ row that follows them. The caller decides; nothing here reads a file.
 from __future__ import annotations
 
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MOST_WAITING = 1_000  # of a call's documents
+# Each costs the index a look at all it holds. After a kill there are no more of them than were in
+# hand; where all are in doubt, to read them again is cheaper.
+_MOST_COUNTED = 16
+_PREFIX_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,13 @@ class Deletion:
         record: the row.
         whole: greatest version to delete of the document that is the whole file; 0 for none.
         parts: greatest version to delete of those that are parts of it; 0 for none.
+        doubted: parts that were sent, if the index may hold others of the same version; else 0.
     """
 
     record: FileRecord
     whole: int = 0
     parts: int = 0
+    doubted: int = 0
 
 
 def everything(holding: Holding, record: FileRecord) -> Deletion:
@@ -59,6 +66,7 @@ class Outcomes:
         self._index = index
         self._counters = counters
         self._waiting: list[Deletion] = []
+        self._counted_containers = 0
 
     def keep(self, record: FileRecord) -> None:
         """The file's row stays as it is."""
@@ -72,7 +80,7 @@ class Outcomes:
 
     def delete(self, deletion: Deletion) -> None:
         """Delete documents soon; then the file has this row."""
-        if deletion.whole or deletion.parts:
+        if deletion.whole or deletion.parts or deletion.doubted:
             self._waiting.append(deletion)
         else:
             self.record(deletion.record)
@@ -123,4 +131,21 @@ class Outcomes:
             if parts:
                 self._counters.deleted += await self._index.delete_containers(parts)
             for deletion in group:
-                self.record(deletion.record)
+                self.record(await self._counted(deletion) if deletion.doubted else deletion.record)
+
+    async def _counted(self, deletion: Deletion) -> FileRecord:
+        """The row of a container: to be read again, with a newer version, if others are there."""
+        record, count = deletion.record, 0
+        self._counted_containers += 1
+        if self._counted_containers <= _MOST_COUNTED:
+            # Percent-encoded, so ASCII.
+            async with aclosing(self._index.documents(record.uri[:_PREFIX_BYTES])) as batches:
+                async for documents in batches:
+                    count += sum(one.container_uri == record.uri for one in documents)
+            if count <= deletion.doubted:
+                return record
+        logger.warning(
+            "the index may hold documents of a file as it was cut before the manifest was lost: "
+            "they go with the next run"
+        )
+        return replace(record, outcome=FileOutcome.PARTIAL, kinds=int(Kinds.PARTS))

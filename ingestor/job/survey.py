@@ -92,8 +92,7 @@ class Survey:
                     return
                 for candidate in await self._decide(group):
                     await take(candidate)
-                if self._outcomes.is_deletion_due:
-                    await self._outcomes.delete_waiting()
+                await self._relieve()
 
     async def run_letters(self, paths: frozenset[str], take: Take) -> None:
         """Decide only on dead letters, whatever their attempts: these, or all if none is named."""
@@ -126,8 +125,14 @@ class Survey:
                         self._outcomes.keep_unread(path, uri, holding)
                     else:
                         self._outcomes.vanish(unread(path, uri, Holding()), holding)
-                if self._outcomes.is_deletion_due:
-                    await self._outcomes.delete_waiting()
+                await self._relieve()
+
+    async def _relieve(self) -> None:
+        """Do what waits, if it is much: the job's books must not grow with the root."""
+        if self._outcomes.is_deletion_due:
+            await self._outcomes.delete_waiting()
+        if self._manifest.is_checkpoint_due:
+            await self._manifest.checkpoint()
 
     # The listing
 
@@ -136,7 +141,7 @@ class Survey:
         rows = self._manifest.rows()
         async with aclosing(listing), aclosing(rows):
             first = await anext(listing, None)
-            if first is None and not self._settings.allow_empty:
+            if first is None and not (self._settings.allow_empty or self._stop.is_set()):
                 await self._refuse_to_empty()
             # Without rules every recipe is empty.
             recipe_of = self._recipe_of if self._settings.formats else None
@@ -164,6 +169,8 @@ class Survey:
     async def _admitted(self) -> AsyncGenerator[Batch, None]:
         async with aclosing(self._source.walk(self._selection.enters)) as listing:
             async for batch in listing:
+                if self._stop.is_set():  # where all is left out, nobody else would see it
+                    return
                 admitted = self._admit(batch)
                 self._counters.skipped += len(batch) - len(admitted)
                 if admitted:
@@ -321,7 +328,7 @@ class Survey:
     def _fail_listing(
         self, listing: ListingFault, record: FileRecord | None, held: Holding | None
     ) -> None:
-        if listing.may_be_folder:
+        if listing.may_be_folder and self._held is not None:
             self._unlisted += (f"{listing.uri}/",)
         entry = FileEntry(listing.path, listing.uri, 0, 0)
         if record is not None and is_same(entry, "", record) and self._is_set_aside(record):

@@ -1,18 +1,22 @@
 """Keeps a job logged in to Kerberos for as long as it runs, however short its tickets live.
 
 The tickets lie in a credential cache of the job's own, in a folder that only its user may enter;
-it is gone when the job ends. The cache of the user is never touched, and without a keytab in the
-settings nothing is done at all: tickets that the user has are used as they are.
+it is gone when the job ends, or when the next one begins if the job was killed. The cache of the
+user is never touched, and without a keytab in the settings nothing is done at all: tickets that the
+user has are used as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
+import os
 import random
 import shutil
 import tempfile
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +35,8 @@ _KINIT_TIMEOUT_S = 30.0
 _FIRST_DELAY_S = 1.0
 _MAX_DELAY_S = 60.0
 _CACHE = "KRB5CCNAME"
+_PREFIX = "sluice-kerberos-"
+_SURELY_LOCKED_S = 60.0  # after it was made
 
 
 @asynccontextmanager
@@ -55,8 +61,12 @@ async def logged_in(
         raise FailedPrecondition(f"Kerberos: {kinit.message}")
     if kinit.is_exposed:
         logger.warning("any user may read the keytab %s: chmod 400 it", kinit.keytab)
-    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="sluice-kerberos-")
+    await asyncio.to_thread(_delete_left_behind)
+    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        with contextlib.suppress(OSError):  # a file system without locks, where nobody deletes
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         cache = Path(folder) / "cache"
         login = await log_in(kinit, cache, environ, timeout_s=_KINIT_TIMEOUT_S)
         if isinstance(login, LoginFault):
@@ -70,7 +80,23 @@ async def logged_in(
                 renewal.cancel()
                 await asyncio.wait((renewal,))
     finally:
+        os.close(lock)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _delete_left_behind() -> None:
+    """Delete this user's folders whose job was killed: the system took its lock away."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # gone meanwhile, another user's, or in use
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                status = os.fstat(lock)
+                is_old = status.st_mtime < time.time() - _SURELY_LOCKED_S
+                if is_old and status.st_uid == os.geteuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 async def _renew(

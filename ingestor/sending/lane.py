@@ -34,12 +34,21 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Kept(Generic[T]):
-    """A document that is not acknowledged; ``flight`` is the batch it is under way in, if any."""
+    """A document that is not acknowledged.
+
+    Attributes:
+        document: as it is sent.
+        size: its bytes in a batch.
+        context: the submitter's.
+        flight: the batch it is under way in, if any.
+        broken: connections that ended while it was under way.
+    """
 
     document: document_pb2.Document
     size: int
     context: T
     flight: Flight | None = None
+    broken: int = 0
 
 
 class Owner(Protocol[T]):
@@ -151,6 +160,7 @@ class Lane(Generic[T]):
                 await asyncio.gather(writer, return_exceptions=True)
             for kept in self._sent.values():
                 kept.flight = None
+                kept.broken += 1
             self._sent.clear()
 
     async def _open(self, call: Any) -> None:  # noqa: ANN401 — the stubs' call types are partial

@@ -45,6 +45,8 @@ T = TypeVar("T")
 _OVERWRITTEN = "Internal error from Core"
 # Bytes that a batch adds to each document: a tag and a length.
 _ENVELOPE_BYTES = 8
+# Broken streams from which on the document under way may be why.
+_SUSPICIOUS = 3
 
 
 class IndexStream(Generic[T]):
@@ -283,7 +285,18 @@ class IndexStream(Generic[T]):
         attempts = max((lane.failures for lane in lanes), default=most)
         raise Unavailable(
             f"{_named(lanes)} answered none of {attempts} attempts: {failure.message}; "
-            "see that it runs, then start the job again: it goes on where it stopped"
+            f"see that it runs, then start the job again: it goes on where it stopped{self._doubt}"
+        )
+
+    @property
+    def _doubt(self) -> str:
+        """Which document may be what breaks indexers, for whoever reads their logs."""
+        worst = max(self._kept.values(), key=lambda kept: kept.broken, default=None)
+        if worst is None or worst.broken < _SUSPICIOUS:
+            return ""
+        return (
+            f". {worst.document.source_uri} was under way when {worst.broken} streams broke: if "
+            "it is what ends the indexer, exclude it"
         )
 
 

@@ -7,6 +7,7 @@ only, and may run beside a job; dropping writes, and may not.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from common.errors import FailedPrecondition
 from ingestor.state.file_records import FileOutcome
 from ingestor.state.manifest import Manifest, only_job, read_key, read_rows, unusable_state
+from ingestor.state.root_locks import hold_roots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
     from concurrent.futures import Executor
 
+    from common.coordination import Coordinator
     from ingestor.state.file_records import FileRecord
     from ingestor.state.manifest import ManifestKey
     from ingestor.state.state_folder import StateFolder
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_LISTED = 100_000
+_MORE_READS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,12 @@ class DeadLetters:
     async def letters(self, collection: str | None = None) -> list[DeadLetter]:
         """All letters by root and path; at most ``MAX_LISTED``."""
 
+        def read_between_merges() -> list[DeadLetter]:
+            for _ in range(_MORE_READS):
+                with suppress(FileNotFoundError):  # a job merged its segments just now
+                    return read()
+            return read()
+
         def read() -> list[DeadLetter]:
             found: list[DeadLetter] = []
             for key in self._roots(collection):
@@ -96,21 +106,33 @@ class DeadLetters:
                             return found
             return found
 
-        return await self._blocking(read)
+        return await self._blocking(read_between_merges)
 
-    async def drop(self, letters: Collection[DeadLetter]) -> int:
+    async def drop(
+        self, letters: Collection[DeadLetter], coordinator: Coordinator | None = None
+    ) -> int:
         """Forget letters: their files are neither tried nor told of until they change.
 
-        Returns how many there were. FailedPrecondition while a job runs over their root.
+        Args:
+            letters: which.
+            coordinator: keeps the locks on roots; None for none.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            Contended, FailedPrecondition: a job runs over their root.
         """
         dropped = 0
         for key in await self.roots():
-            paths = {letter.path for letter in letters if letter.root_uri == key.root_uri}
-            if paths and key.collection in {letter.collection for letter in letters}:
-                dropped += await self._drop(key, paths)
+            paths = paths_of(letters, key)
+            if paths:
+                roots = [key.root_uri]
+                async with hold_roots(coordinator, self._tenant, key.collection, roots):
+                    dropped += await self._drop(key, paths)
         return dropped
 
-    async def _drop(self, key: ManifestKey, paths: set[str]) -> int:
+    async def _drop(self, key: ManifestKey, paths: frozenset[str]) -> int:
         dropped = 0
         async with only_job(self._state, key, self._executor):
             manifest = await open_settled(self._state, key, self._executor)
@@ -164,13 +186,26 @@ class DeadLetters:
             raise unusable_state(error) from None
 
 
+def paths_of(letters: Iterable[DeadLetter], key: ManifestKey) -> frozenset[str]:
+    """Paths of those of these letters that lie in one manifest."""
+    return frozenset(
+        letter.path
+        for letter in letters
+        if (letter.collection, letter.root_uri) == (key.collection, key.root_uri)
+    )
+
+
 async def open_settled(state: StateFolder, key: ManifestKey, executor: Executor) -> Manifest:
     """A manifest that no job is working on.
 
     FailedPrecondition if one is, or was killed: only a whole job can tell what became of its files.
     """
     loop = asyncio.get_running_loop()
-    if not await loop.run_in_executor(executor, Manifest.is_settled, key.folder(state)):
+    try:
+        settled = await loop.run_in_executor(executor, Manifest.is_settled, key.folder(state))
+    except OSError as error:
+        raise unusable_state(error) from None
+    if not settled:
         raise FailedPrecondition(
             f"a job over {key.root_uri} is running or was killed: wait for it, or run "
             f"`sluice ingest` over it again"

@@ -1,7 +1,8 @@
 """What an index says it holds of a root, by file, while a job finds out what became of each.
 
-Kept in a private temporary SQLite database, so that memory does not grow with the index; it goes
-with the job and is never read by another. One thread of its own makes every call.
+Kept in a private temporary SQLite database, so that memory does not grow with the index. It has no
+name once it is open, so that it goes with the job however that ends. One thread of its own makes
+every call.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ class HeldFiles:
     @classmethod
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[HeldFiles]:
-        """An empty one in a folder that only this user may enter."""
-        with (
-            tempfile.TemporaryDirectory(prefix="sluice-held-") as folder,
-            ThreadPoolExecutor(1, "sluice-held") as thread,
-        ):
+        """An empty one; FailedPrecondition where there is no place for it."""
+        with ThreadPoolExecutor(1, "sluice-held") as thread:
             loop = asyncio.get_running_loop()
-            database = await loop.run_in_executor(thread, _create, Path(folder) / "held.sqlite")
+            try:
+                database = await loop.run_in_executor(thread, _create)
+            except (OSError, sqlite3.OperationalError) as error:
+                raise _no_place(error) from None
             try:
                 yield cls(database, thread)
             finally:
@@ -135,16 +136,26 @@ class HeldFiles:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function)
         except sqlite3.OperationalError as error:
-            raise FailedPrecondition(
-                f"what the index holds could not be noted in {tempfile.gettempdir()}: {error}; "
-                "make room there, or set TMPDIR"
-            ) from None
+            raise _no_place(error) from None
 
 
-def _create(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None)
-    database.executescript(_SCHEMA)
-    return database
+def _create() -> sqlite3.Connection:
+    with tempfile.TemporaryDirectory(prefix="sluice-held-") as folder:  # only this user's
+        database = sqlite3.connect(Path(folder) / "held.sqlite", isolation_level=None)
+        try:
+            database.executescript(_SCHEMA)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+
+def _no_place(error: Exception) -> FailedPrecondition:
+    place = tempfile.tempdir or "a temporary folder"
+    return FailedPrecondition(
+        f"what the index holds could not be noted in {place}: {error}; make room there, or set "
+        "TMPDIR"
+    )
 
 
 def _holdings(rows: Iterable[tuple[str, int, int, int]]) -> Iterable[tuple[str, Holding]]:

@@ -29,6 +29,7 @@ from pyarrow import parquet
 from common.errors import FailedPrecondition
 from ingestor.state.rows import BATCH_ROWS, SCHEMA, Rows, merged, to_batch
 from ingestor.storage.listing import order
+from ingestor.storage.outage import is_passing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
@@ -95,6 +96,7 @@ class Manifest:
         self._numbered = 0
         self._abandoned = False
         self._checkpointing = asyncio.Lock()
+        self._marking = asyncio.Lock()
         self._running = False
         self.key = key
         self.doubtful = doubtful
@@ -150,9 +152,12 @@ class Manifest:
 
     async def begin(self) -> None:
         """Put the mark of a running job; to be called before anything is sent."""
-        if not self._running:
-            self._running = True
-            await self._blocking(self._mark)
+        if self._running:
+            return
+        async with self._marking:  # nobody sends before the mark is there
+            if not self._running:
+                await self._blocking(self._mark)
+                self._running = True
 
     def record(self, record: FileRecord) -> None:
         """Remember what became of a file; durable after the next checkpoint."""
@@ -320,7 +325,7 @@ def read_rows(folder: StateFolder) -> Iterator[Rows]:
 
 
 def read_key(folder: StateFolder) -> ManifestKey | None:
-    """What the manifest in this folder describes; None if there is no readable one. Blocks."""
+    """What the manifest in this folder describes; None without a readable one. Blocks."""
     for name in folder.names():
         if name == MANIFEST or name.startswith(_SEGMENT):
             return _key(folder, name)
@@ -341,7 +346,14 @@ def _key(folder: StateFolder, name: str) -> ManifestKey | None:
             int(texts["index_version"]),
             texts["index_created_at"],
         )
-    except (OSError, pa.ArrowException, KeyError, ValueError):
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # The storage's own failures have a number, what is wrong within a file has none.
+        if error.errno is not None or is_passing(error):
+            raise
+        return None
+    except (pa.ArrowException, KeyError, ValueError):
         return None
 
 

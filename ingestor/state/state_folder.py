@@ -41,7 +41,7 @@ class StateFolder:
     def __init__(self, filesystem: fs.FileSystem, path: str) -> None:
         self._filesystem = filesystem
         self._path = path.rstrip("/")
-        self._is_local = filesystem.type_name == "local"
+        self._is_local: bool = filesystem.type_name == "local"
 
     @classmethod
     def at(cls, location: Location) -> StateFolder:
@@ -51,6 +51,11 @@ class StateFolder:
     def folder(self, *names: str) -> StateFolder:
         """A folder beneath this one; it need not exist."""
         return StateFolder(self._filesystem, "/".join((self._path, *names)))
+
+    @property
+    def has_locks(self) -> bool:
+        """Whether ``locked`` holds anything: HDFS and object stores have no locks."""
+        return self._is_local
 
     def names(self) -> dict[str, int]:
         """Names in the folder, ascending, with their modification times in ns."""
@@ -103,11 +108,11 @@ class StateFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder, which is made, against other holders; the system frees it at a crash.
 
-        Where the file system has no locks (HDFS, object stores) nothing is held.
+        Nothing is held without ``has_locks``.
         BlockingIOError if another holds it.
         """
         self._filesystem.create_dir(self._path, recursive=True)
-        if not self._is_local:
+        if not self.has_locks:
             yield
             return
         folder = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)

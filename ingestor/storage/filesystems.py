@@ -125,7 +125,7 @@ def _native(authority: str, settings: HdfsSettings) -> HdfsClient:
         raise ConfigurationError(
             f"hdfs client native cannot start: {_first_line(error)}: if {authority} is a"
             " nameservice, core-site.xml and hdfs-site.xml in ingest.hdfs.conf_dir or"
-            " HADOOP_CONF_DIR must tell of it; a name node alone is hdfs://HOST:PORT"
+            " HADOOP_CONF_DIR must tell of it; if it is a host, this machine must know its name"
         ) from None
 
 

@@ -7,6 +7,7 @@ substitutions within them are not followed.
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -14,8 +15,12 @@ from xml.etree import ElementTree as ET
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ingestor.settings import HdfsSettings
 
+NAME_NODES_OF = "dfs.ha.namenodes."  # and the nameservice
+NAME_NODE_PORT = 8020  # Hadoop's clients take it where a URI names a host alone
 _FILES = ("core-site.xml", "hdfs-site.xml")
 
 
@@ -52,3 +57,21 @@ def configuration(settings: HdfsSettings) -> dict[str, str]:
             if key and value is not None:
                 values[key.strip()] = value.strip()
     return values | settings.options
+
+
+def with_port(authority: str, values: Mapping[str, str]) -> str:
+    """The authority of a URI as hdfs-native takes it, which knows no port of its own.
+
+    A host that is no nameservice gets Hadoop's port. What is neither stays as it is. Asks the
+    system's resolver, and so blocks.
+    """
+    if not authority or f"{NAME_NODES_OF}{authority}" in values:
+        return authority
+    host = authority.removeprefix("[").removesuffix("]")
+    if ":" in host and host == authority:  # it has a port
+        return authority
+    try:
+        socket.getaddrinfo(host, NAME_NODE_PORT, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return authority
+    return f"{authority}:{NAME_NODE_PORT}"

@@ -16,9 +16,14 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import hdfs_native
 
 from ingestor.storage.daemon_threads import DaemonThreads
-from ingestor.storage.hadoop_configuration import configuration, configuration_folder
-from ingestor.storage.hdfs_errors import translated
-from ingestor.storage.outage import Outage, is_passing
+from ingestor.storage.hadoop_configuration import (
+    NAME_NODES_OF,
+    configuration,
+    configuration_folder,
+    with_port,
+)
+from ingestor.storage.hdfs_errors import RefusedError, translated
+from ingestor.storage.outage import Outage, is_passing, refused_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +47,7 @@ class HdfsClient:
     """One cluster. Errors of ``native`` are translated by ``hdfs_errors.translated``.
 
     Args:
-        authority: a nameservice, or HOST:PORT of a name node.
+        authority: a nameservice, or HOST or HOST:PORT of a name node.
         settings: the options in it are laid over the cluster's configuration files.
 
     Raises:
@@ -50,7 +55,8 @@ class HdfsClient:
     """
 
     def __init__(self, authority: str, settings: HdfsSettings) -> None:
-        self._authority = authority
+        values = configuration(settings)
+        self._authority = with_port(authority, values)
         folder = configuration_folder(settings)
         self._folder = None if folder is None else str(folder)
         self._options = {
@@ -59,12 +65,13 @@ class HdfsClient:
             **_DEFAULTS,
             **settings.options,
         }
-        self._name_nodes_key = f"dfs.ha.namenodes.{authority}"
-        listed = configuration(settings).get(self._name_nodes_key, "")
+        self._name_nodes_key = f"{NAME_NODES_OF}{authority}"
+        listed = values.get(self._name_nodes_key, "")
         self._name_nodes = [name.strip() for name in listed.split(",") if name.strip()]
         self._renewing = threading.Lock()
         self._timeout_s = settings.timeout_s
         self._outage_s = settings.outage_s
+        self._refused_s = refused_s(settings)
         self.threads = DaemonThreads(MAX_THREADS)
         self.generation = 0
         self.native = self._connected()
@@ -82,12 +89,14 @@ class HdfsClient:
 
         OSError if the outage does not end, or for any other failure.
         """
-        outage = Outage(self._outage_s)
+        outage = Outage(self._outage_s, self._refused_s)
         while True:
             try:
                 return self.once(function, *args, **kwargs)
             except OSError as error:
-                delay_s = outage.delay_s() if is_passing(error) else None
+                delay_s = outage.delay_s(error) if is_passing(error) else None
+                if delay_s is None and isinstance(error, RefusedError):
+                    raise error.with_cure() from None
                 if delay_s is None:
                     raise
             time.sleep(delay_s)

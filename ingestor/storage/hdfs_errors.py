@@ -19,6 +19,8 @@ _MAX_MESSAGE = 300
 # RPCError("org.apache.hadoop.…", "message\n\tat …"), as Rust's Debug writes it
 _REMOTE = re.compile(r'(Fatal)?RPCError\("([\w.$]*)", "(.*?)(?:\\n|"\)$)', re.DOTALL)
 _LOCAL = re.compile(r'(\w+)\(?(?:"(.*?)(?:\\n|"?\)$))?', re.DOTALL)
+_GSS = re.compile(r'GSSAPIError\(.*, (\d+), "(.*)"\)$', re.DOTALL)
+_GSS_PREAMBLE = "Unspecified GSS failure.  Minor code may provide more information: "
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 # Classes of Hadoop's exceptions without their packages; as in org.apache.hadoop 3.5.
@@ -38,6 +40,8 @@ _UNAUTHENTICATED = {
     "InvalidToken",
     "SaslException",
 }
+# MIT's minor codes KRB5_KDC_UNREACH and KRB5_REALM_CANT_RESOLVE.
+_KDC_IS_AWAY = {"2529639068", "2529639132"}
 _NUMBERS = {
     "AccessControlException": errno.EACCES,
     "DSQuotaExceededException": errno.EDQUOT,
@@ -51,8 +55,31 @@ _NUMBERS = {
 _BLOCK_ERRORS = {"BlocksNotFound", "ChecksumError", "DataTransferError", "ErasureCodingError"}
 
 
-class UnauthenticatedError(ConnectionError):
+class RefusedError(ConnectionError):
+    """One end does not accept the other: no file is at fault, and waiting does not help."""
+
+    cure = ""
+
+    def with_cure(self) -> RefusedError:
+        """The same, and what to do."""
+        return type(self)(self.errno, f"{self.strerror}: {self.cure}")
+
+
+class UnauthenticatedError(RefusedError):
     """The cluster does not accept who we are: no ticket, an expired one, or a wrong principal."""
+
+    cure = (
+        "log in by kinit or set ingest.hdfs.kerberos, for webhdfs:// ingest.hdfs.web; "
+        "`sluice doctor` tells more"
+    )
+
+
+class UntrustedError(RefusedError):
+    """The cluster's certificate is not accepted, or it does not speak TLS."""
+
+    cure = (
+        "set ingest.hdfs.web.ca_file to what certifies the cluster, and see that the port is right"
+    )
 
 
 class BlockError(OSError):
@@ -106,10 +133,19 @@ def _of_client(text: str) -> OSError:
     if name in _BLOCK_ERRORS:
         return BlockError(errno.EIO, message)
     if name in {"GSSAPIError", "NoSASLMechanism", "SASLError"}:
-        return UnauthenticatedError(errno.EACCES, _line(text))
+        return _of_login(text)
     if name in {"InvalidArgument", "InvalidPath", "UrlParseError"}:
         return OSError(errno.EINVAL, message)
     return OSError(errno.EIO, message)
+
+
+def _of_login(text: str) -> OSError:
+    if (known := _GSS.match(text)) is None:
+        return UnauthenticatedError(errno.EACCES, _line(text))
+    message = _line(known[2].removeprefix(_GSS_PREAMBLE))
+    if known[1] in _KDC_IS_AWAY:
+        return ConnectionError(errno.EHOSTUNREACH, message)
+    return UnauthenticatedError(errno.EACCES, message)
 
 
 def of_server(name: str, message: str, *, fatal: bool = False) -> OSError:

@@ -1,7 +1,7 @@
 """HDFS by the native client, as a storage: folders stream from the name node, files are read whole.
 
-The name node lists the children of a folder ascending by the bytes of their names, which is the
-order of their code points. Status comes with the listing: no file is asked for by itself.
+Status comes with the listing: no file is asked for by itself. The name node's own order is not that
+of names' code points, so ``hdfs_order`` stands behind it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ingestor.storage.hdfs_errors import translated
+from ingestor.storage.hdfs_order import in_order
 from ingestor.storage.listing import MAX_BATCH, FileEntry
 from ingestor.storage.storages import Chunk
 
@@ -57,7 +58,7 @@ class HdfsStorage:
         """See ``Storage``."""
         statuses = self._client.native.list_status(self._full(folder))
         skipped = len(self._path.rstrip("/")) + 1
-        return _Chunks(statuses, skipped, self._client.threads)
+        return in_order(folder, _Chunks(statuses, skipped, self._client.threads))
 
     def stat(self, path: str) -> FileEntry | None:
         """See ``Storage``."""

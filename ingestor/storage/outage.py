@@ -11,9 +11,19 @@ import errno
 import random
 import re
 import time
+from typing import TYPE_CHECKING
+
+from ingestor.storage.hdfs_errors import RefusedError
+
+if TYPE_CHECKING:
+    from ingestor.settings import HdfsSettings
 
 _FIRST_S = 0.2
 _MOST_S = 10.0
+# A ticket may be about to be replaced, which takes a moment; longer, where a login that failed is
+# repeated (``kerberos.login``).
+_REFUSED_S = 5.0
+_REFUSED_WITH_KEYTAB_S = 60.0
 _NETWORK = {
     errno.ECONNABORTED,
     errno.ECONNREFUSED,
@@ -42,15 +52,24 @@ def is_passing(error: BaseException) -> bool:
     return error.errno in _NETWORK or (error.errno is None and bool(_S3.search(str(error))))
 
 
-class Outage:
-    """One outage: begins with the first failure, and is over its bound some seconds later."""
+def refused_s(settings: HdfsSettings) -> float:
+    """For how long a cluster that does not accept this job is asked again."""
+    return _REFUSED_S if settings.kerberos is None else _REFUSED_WITH_KEYTAB_S
 
-    def __init__(self, bound_s: float) -> None:
+
+class Outage:
+    """One outage: begins with the first failure, and is over its bound some seconds later.
+
+    A failure of the kind ``RefusedError`` is waited for no longer than ``refused_s``.
+    """
+
+    def __init__(self, bound_s: float, refused_s: float = _REFUSED_S) -> None:
         self._bound_s = bound_s
+        self._refused_s = min(bound_s, refused_s)
         self._began = 0.0
         self._failures = 0
 
-    def delay_s(self) -> float | None:
+    def delay_s(self, failure: BaseException | None = None) -> float | None:
         """Seconds to wait after another failure; None if it was waited for long enough.
 
         Exponential with full jitter, as ``backoff``.
@@ -58,7 +77,8 @@ class Outage:
         now = time.monotonic()
         if not self._failures:
             self._began = now
-        left_s = self._began + self._bound_s - now
+        bound_s = self._refused_s if isinstance(failure, RefusedError) else self._bound_s
+        left_s = self._began + bound_s - now
         if left_s <= 0:
             return None
         self._failures += 1

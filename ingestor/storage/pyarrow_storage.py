@@ -81,7 +81,7 @@ class PyArrowStorage:
         """See ``Storage``."""
         pieces: list[bytes] = []
         size = 0
-        with self._filesystem.open_input_stream(self._full(path)) as stream:
+        with self._filesystem.open_input_stream(self._full(path), compression=None) as stream:
             while piece := stream.read(min(_READ_BYTES, max_bytes + 1 - size)):
                 pieces.append(piece)
                 size += len(piece)

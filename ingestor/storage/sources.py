@@ -20,6 +20,7 @@ from ingestor.storage.daemon_threads import DaemonThreads
 from ingestor.storage.filesystems import locate
 from ingestor.storage.hdfs_errors import BlockError
 from ingestor.storage.listing import MAX_BATCH, Batch, FileBatch, FileEntry, ListingFault, order
+from ingestor.storage.outage import Outage, refused_s
 from ingestor.storage.storage_calls import LocalCalls, RemoteCalls
 from ingestor.storage.walk import walk
 
@@ -47,13 +48,13 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_CALLS = 64
-# A block that no data node gives is asked for so often; a file that still cannot be read is at
-# fault itself, unless it is one of so many in a row.
+# A block that no data node gives is asked for so often at least. The file is at fault itself if any
+# other was read meanwhile; else that is waited for.
 _BLOCK_ATTEMPTS = 3
-_MAX_BROKEN_IN_A_ROW = 8
 # A job that has done nothing yet says soon that it cannot.
 _TIMEOUT_AT_START_S = 10.0
 _OUTAGE_AT_START_S = 5.0
+_REFUSED_AT_START_S = 1.0
 
 
 class Source(Protocol):
@@ -70,7 +71,8 @@ class Source(Protocol):
 
         Raises:
             FailedPrecondition: the root cannot be listed, or a folder only in part.
-            Unavailable: the storage is out of reach; so do the other methods.
+            Unavailable: the storage is out of reach; FailedPrecondition: it no longer accepts this
+                job. So do the other methods.
         """
 
     async def stat(self, path: str) -> FileEntry | Fault | None:
@@ -98,12 +100,17 @@ class OpenFile(Protocol):
 
 
 class StorageSource:
-    """The files of a ``Storage``, called through ``StorageCalls``."""
+    """The files of a ``Storage``, called through ``StorageCalls``.
 
-    def __init__(self, storage: Storage, calls: StorageCalls) -> None:
+    Data nodes may be away for ``outage_s``.
+    """
+
+    def __init__(self, storage: Storage, calls: StorageCalls, outage_s: float) -> None:
         self._storage = storage
         self._calls = calls
-        self._broken_in_a_row = 0
+        self._outage_s = outage_s
+        self._reads = 0
+        self._broken = 0  # files since the last read that went well
 
     @property
     def root_uri(self) -> str:
@@ -138,9 +145,13 @@ class StorageSource:
 
     async def read(self, entry: FileEntry, max_bytes: int) -> bytes | Fault:
         """See ``Source``."""
-        read = await self.tried(lambda: self._storage.read(entry.path, max_bytes))
+        read = await self.tried(
+            lambda: self._storage.read(entry.path, max_bytes), is_read=entry.size > 0
+        )
         if read is None:
             return Fault(FaultStage.READ, Cause.TOO_LARGE, f"over {max_bytes} bytes")
+        if isinstance(read, bytes) and (cut := await self._cut(entry, len(read))) is not None:
+            return cut
         return read
 
     async def open(self, entry: FileEntry) -> OpenFile | Fault:
@@ -148,28 +159,56 @@ class StorageSource:
         file = await self.tried(lambda: self._storage.open(entry.path))
         if isinstance(file, Fault):
             return file
+        if (cut := await self._cut(entry, file.size)) is not None:
+            await self.tried(file.close)
+            return cut
         return _SourceFile(self, self._storage, entry.path, file)
 
-    async def tried(self, function: Callable[[], T]) -> T | Fault:
-        """Call for one file; a fault if it is the file that cannot be read."""
-        for attempts_left in reversed(range(_BLOCK_ATTEMPTS)):
+    async def _cut(self, entry: FileEntry, size: int) -> Fault | None:
+        """Why less than what was listed can be read, unless the file itself has become smaller.
+
+        hdfs-native does not see the last block of a file that is being appended to.
+        """
+        if size >= entry.size:
+            return None
+        now = await self.stat(entry.path)
+        if not isinstance(now, FileEntry) or now.size <= size:
+            return now if isinstance(now, Fault) else None
+        message = f"it is being written: {size} of {now.size} bytes can be read"
+        return Fault(FaultStage.READ, Cause.UNREADABLE, message)
+
+    async def tried(self, function: Callable[[], T], *, is_read: bool = False) -> T | Fault:
+        """Call for one file; a fault if it is the file that cannot be read.
+
+        Args:
+            function: the call.
+            is_read: whether it asks a data node, as only reads do.
+        """
+        outage = Outage(self._outage_s)
+        reads, attempts = self._reads, 0
+        while True:
             try:
                 result = await self._calls.call(self._storage, function)
             except BlockError as error:
-                if attempts_left:
+                attempts += 1
+                self._broken += attempts == 1
+                delay_s = outage.delay_s()
+                # Others are read meanwhile: then it is this file.
+                is_alone = attempts >= _BLOCK_ATTEMPTS and self._reads > reads
+                if delay_s is not None and not is_alone:
+                    await asyncio.sleep(delay_s)
                     continue
-                self._broken_in_a_row += 1
-                if self._broken_in_a_row >= _MAX_BROKEN_IN_A_ROW:
+                if not is_alone and self._broken > 1:
                     raise Unavailable(
-                        f"{self.root_uri}: {self._broken_in_a_row} files in a row could not be"
-                        f" read ({error.strerror}): run the job again when the storage is well"
+                        f"{self.root_uri}: no data node gave a block for {self._outage_s:g} s"
+                        f" ({error.strerror}): run the job again when the storage is well"
                     ) from None
                 return os_fault(FaultStage.READ, error)
             except (OSError, pa.ArrowException) as error:
                 return os_fault(FaultStage.READ, error)
-            self._broken_in_a_row = 0
+            if is_read:
+                self._reads, self._broken = self._reads + 1, 0
             return result
-        raise AssertionError("the last attempt returns or raises")
 
     async def _next_batch(self, listing: _Listing) -> Batch | None:
         def fetch() -> tuple[Iterator[Batch], Batch | None]:
@@ -217,7 +256,7 @@ class _SourceFile:
         self.size = file.size
 
     async def read_at(self, offset: int, length: int) -> bytes | Fault:
-        return await self._source.tried(lambda: self._read_at(offset, length))
+        return await self._source.tried(lambda: self._read_at(offset, length), is_read=True)
 
     async def aclose(self) -> None:
         await self._source.tried(self._file.close)
@@ -245,7 +284,8 @@ async def open_source(uri: str, hdfs: HdfsSettings, executor: Executor) -> Stora
 
     Raises:
         NotFound: nothing is there.
-        FailedPrecondition: it cannot be opened, or is neither a file nor a folder.
+        FailedPrecondition: it cannot be opened, or is neither a file nor a folder; or the storage
+            does not accept this job.
         Unavailable: the storage is out of reach.
         SluiceError: as ``filesystems.locate``.
     """
@@ -256,11 +296,17 @@ async def open_source(uri: str, hdfs: HdfsSettings, executor: Executor) -> Stora
         calls = at_start = LocalCalls(executor)
     else:
         threads = DaemonThreads(MAX_CALLS)
-        calls = RemoteCalls(threads, timeout_s=hdfs.timeout_s, outage_s=hdfs.outage_s)
+        calls = RemoteCalls(
+            threads,
+            timeout_s=hdfs.timeout_s,
+            outage_s=hdfs.outage_s,
+            refused_s=refused_s(hdfs),
+        )
         at_start = RemoteCalls(
             threads,
             timeout_s=min(hdfs.timeout_s, _TIMEOUT_AT_START_S),
             outage_s=min(hdfs.outage_s, _OUTAGE_AT_START_S),
+            refused_s=_REFUSED_AT_START_S,
         )
     storage = location.storage()
     try:
@@ -270,4 +316,4 @@ async def open_source(uri: str, hdfs: HdfsSettings, executor: Executor) -> Stora
         if fault.cause == Cause.GONE:
             raise NotFound(f"{location.uri}: there is no such file or folder") from None
         raise FailedPrecondition(f"{location.uri} cannot be opened: {fault.message}") from None
-    return StorageSource(storage, calls)
+    return StorageSource(storage, calls, hdfs.outage_s)

@@ -11,8 +11,8 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from common.errors import Unavailable
-from ingestor.storage.hdfs_errors import UnauthenticatedError
+from common.errors import FailedPrecondition, Unavailable
+from ingestor.storage.hdfs_errors import RefusedError
 from ingestor.storage.outage import Outage, is_passing
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ class StorageCalls(Protocol):
     """How a storage is called."""
 
     async def call(self, storage: Storage, function: Callable[[], T]) -> T:
-        """Call it on a thread; Unavailable if the storage is out of reach."""
+        """Call it on a thread.
+
+        Unavailable if the storage is out of reach, FailedPrecondition if it refuses this job.
+        """
 
 
 class LocalCalls:
@@ -50,18 +53,22 @@ class RemoteCalls:
         threads: run the calls; they may hang.
         timeout_s: a call that takes longer has failed, and its storage is renewed.
         outage_s: how long the storage may be out of reach.
+        refused_s: how long it may refuse this job, as ``outage.refused_s``.
     """
 
-    def __init__(self, threads: DaemonThreads, *, timeout_s: float, outage_s: float) -> None:
+    def __init__(
+        self, threads: DaemonThreads, *, timeout_s: float, outage_s: float, refused_s: float
+    ) -> None:
         self._threads = threads
         self._timeout_s = timeout_s
         self._outage_s = outage_s
+        self._refused_s = refused_s
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._is_waking = False
 
     async def call(self, storage: Storage, function: Callable[[], T]) -> T:
         """Call until the storage is within reach; see ``StorageCalls``."""
-        outage = Outage(self._outage_s)
+        outage = Outage(self._outage_s, self._refused_s)
         while True:
             generation = storage.generation
             try:
@@ -73,7 +80,7 @@ class RemoteCalls:
                 if not is_passing(failure):
                     raise
                 error = failure
-            delay_s = outage.delay_s()
+            delay_s = outage.delay_s(error)
             if delay_s is None:
                 raise _given_up(storage.root_uri, error, self._outage_s) from None
             await asyncio.sleep(delay_s)
@@ -124,12 +131,13 @@ class RemoteCalls:
             waiting.set_exception(_HungError(errno.ETIMEDOUT, message))
 
 
-def _given_up(uri: str, error: OSError, outage_s: float) -> Unavailable:
-    reason = (error.strerror or str(error)).partition("\n")[0][:200]
-    if isinstance(error, UnauthenticatedError):
-        return Unavailable(f"{uri} does not accept who this job is ({reason}): log in again")
+def _given_up(uri: str, error: OSError, outage_s: float) -> Unavailable | FailedPrecondition:
+    reason = (error.strerror or str(error)).partition("\n")[0][:300]
+    if isinstance(error, RefusedError):
+        return FailedPrecondition(f"{uri} cannot be entered ({reason}): {error.cure}")
     return Unavailable(
-        f"{uri} is out of reach for {outage_s:g} s ({reason}): run the job again when it is back"
+        f"{uri} is out of reach for {outage_s:g} s ({reason}): run the job again when it is back;"
+        " `sluice doctor` looks for the cause"
     )
 
 

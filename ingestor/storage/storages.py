@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Children of one folder: at most ``listing.MAX_BATCH``, as columns.
+    """Children of one folder: at most ``listing.MAX_BATCH``, as columns; none while it takes time.
 
     Attributes:
         paths: relative to the root; ascending, unless the storage breaks its own order.

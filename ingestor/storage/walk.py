@@ -154,7 +154,7 @@ def _begun(
 
 
 def _files(storage: Storage, chunk: Chunk, start: int, end: int) -> Iterator[FileBatch]:
-    if start == 0 and end == len(chunk.paths) and end:
+    if start == 0 and end == len(chunk.paths):  # also of a chunk of nothing
         yield FileBatch(storage.root_uri, chunk.paths, chunk.sizes, chunk.modified_us)
     elif start < end:
         part = slice(start, end)
@@ -171,6 +171,9 @@ def _ordered(storage: Storage, folder: _Folder, *, partly: bool) -> Iterator[Chu
     last = ""
     try:
         for chunk in folder.chunks:
+            if not chunk.paths:
+                yield chunk
+                continue
             if chunk.paths[0] < last or chunk.paths != sorted(chunk.paths):
                 if partly:
                     raise FailedPrecondition(

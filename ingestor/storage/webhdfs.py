@@ -23,7 +23,7 @@ from fsspec.implementations.webhdfs import WebHDFS
 from pyarrow import fs
 
 from common.errors import ConfigurationError
-from ingestor.storage.hdfs_errors import of_server
+from ingestor.storage.hdfs_errors import UntrustedError, of_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,18 +137,18 @@ class _Client(WebHDFS):  # type: ignore[misc]  # fsspec ships no types
         return found if detail else [info["name"] for info in found]
 
     def _statuses(self, path: str) -> Iterator[dict[str, Any]]:
-        last = ""
+        first = last = ""
         while True:
             # Hadoop 3.5 heeds the second name only, although its page has the first.
             begin: dict[str, Any] = {"startAfter": last, "startafter": last} if last else {}
             answer = self._call("LISTSTATUS_BATCH", path=path, **begin).json()["DirectoryListing"]
             page = answer["partialListing"]["FileStatuses"]["FileStatus"]
-            if last and page and page[0]["pathSuffix"] <= last:
+            if last and page and page[0]["pathSuffix"] == first:
                 raise OSError(errno.EPROTO, "the server lists the same page again")
             yield from page
             if not page or not answer["remainingEntries"]:
                 return
-            last = page[-1]["pathSuffix"]
+            first, last = page[0]["pathSuffix"], page[-1]["pathSuffix"]
 
     def mv(self, path1: str, path2: str, **_: object) -> None:
         # With an option the name node renames as rename2 does: replacing, or saying why not.
@@ -289,7 +289,9 @@ def _translated() -> Iterator[None]:
     except requests.Timeout as error:
         raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from error
     except requests.exceptions.SSLError as error:
-        raise ConnectionError(errno.EPROTO, f"TLS: {_reason(error)}") from None
+        reason = _reason(error)
+        kind = ConnectionError if "EOF" in reason else UntrustedError  # it went away, or is refused
+        raise kind(errno.EPROTO, f"TLS: {reason}") from None
     except requests.RequestException as error:
         raise ConnectionError(errno.ECONNREFUSED, _reason(error)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ from common.errors import Contended, CoordinatorUnavailable, InvalidArgument
 from tests.integration.coordination.waiting import WITHIN_S, until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.integration.etcd import Etcd
 
 KEY = root_lock("", "docs", "hdfs://lake/raw/")
@@ -183,31 +186,63 @@ async def test_without_a_coordinator_nobody_holds_it(
             pytest.fail("held without a coordinator")
 
 
+async def test_a_process_that_was_stopped_knows_at_once_that_the_lock_is_gone(
+    own_etcd: Etcd, on_own_etcd: Coordinator
+) -> None:
+    async with held_by_a_process(own_etcd.endpoint) as process:
+        process.send_signal(signal.SIGSTOP)
+        async with asyncio.timeout(WITHIN_S):
+            while await on_own_etcd.get(KEY) is not None:  # noqa: ASYNC110 — its end has no event here
+                await asyncio.sleep(0.05)
+        async with hold(on_own_etcd, KEY, holder="the next one", ttl_s=60) as lock:
+            # Also where nobody answers it: its own clock must tell.
+            await asyncio.to_thread(own_etcd.freeze)
+            process.send_signal(signal.SIGCONT)
+            assert process.stdout is not None
+            async with asyncio.timeout(1):
+                assert await process.stdout.readline() == b"lost\n"
+            await asyncio.to_thread(own_etcd.thaw)
+            entry = await on_own_etcd.get(KEY)
+            assert entry is not None
+            assert entry.create_revision == lock.revision
+
+
 HOLDER = """
 import asyncio, sys
 from common.coordination import CoordinatorSettings, hold, open_coordinator
 
 async def main(endpoint, key):
     settings = CoordinatorSettings(kind="etcd", endpoints=(endpoint,))
-    async with hold(open_coordinator(settings), key, holder="the killed one", ttl_s=2):
+    async with hold(open_coordinator(settings), key, holder="the killed one", ttl_s=2) as lock:
+        await asyncio.sleep(0)  # its renewing begins
         print("held", flush=True)
+        await lock.lost.wait()
+        print("lost", flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_the_lock_of_a_killed_process_ends_with_its_lease(
-    own_etcd: Etcd, on_own_etcd: Coordinator
-) -> None:
-    command = [sys.executable, "-c", HOLDER, own_etcd.endpoint, KEY]
+@contextlib.asynccontextmanager
+async def held_by_a_process(endpoint: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that holds the lock, and says when it has lost it."""
+    command = [sys.executable, "-c", HOLDER, endpoint, KEY]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"held\n"
+        yield process
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_the_lock_of_a_killed_process_ends_with_its_lease(
+    own_etcd: Etcd, on_own_etcd: Coordinator
+) -> None:
+    async with held_by_a_process(own_etcd.endpoint):
+        pass
     killed = time.monotonic()
     with pytest.raises(Contended, match=r"the killed one since .* ends within 2 s"):
         async with hold(on_own_etcd, KEY, holder="b", ttl_s=TTL_S):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import gzip
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -190,6 +191,14 @@ async def test_reading_is_bounded_and_says_what_is_gone(place, executor):
     assert await source.stat("a/b") is None
 
 
+async def test_a_compressed_file_is_read_as_it_is(place, executor):
+    packed = gzip.compress(b"A block has three replicas.\n" * 100)
+    place.write("a.txt.gz", packed)
+    source = await open_source(place.uri, place.settings, executor)
+    (entry,) = await walked(source)
+    assert await source.read(entry, len(packed)) == packed
+
+
 async def test_a_single_file_is_a_root_too(place, executor):
     place.write("d/one #1.md", b"text")
     uri = f"{place.uri}/d/one%20%231.md"
@@ -216,6 +225,44 @@ async def test_a_large_folder_comes_in_bounded_batches(place, executor):
     assert all(0 < len(batch) <= MAX_BATCH for batch in batches)
     entered = [batch async for batch in source.walk(lambda folder: folder != "many")]
     assert entered == []
+
+
+async def test_a_large_folder_of_many_alphabets_comes_in_order(remote_place, executor):
+    """A name node lists what is beyond ASCII first."""
+    beyond = [f"{first}{number:04d}" for first in ("a é", "文") for number in range(MAX_BATCH)]
+    names = sorted(beyond + [f"a {number}" for number in range(300)] + ["~"])
+    write_all(remote_place, dict.fromkeys(names, b""))
+    source = await open_source(remote_place.uri, remote_place.settings, executor)
+    assert [entry.path for entry in await walked(source)] == names
+
+
+async def test_a_file_that_is_being_written_is_read_as_far_as_it_is_listed(dfs, executor, tmp_path):
+    place = HdfsPlace(dfs, "native", tmp_path.name)
+    content = os.urandom(BLOCK_BYTES + 100_000)
+    open_files = []  # or they would be closed
+    for name, written in (("begun", b"x"), ("half", content)):
+        open_files.append(place.client.create(f"{place.path}/{name}", WriteOptions()))
+        open_files[-1].write(written)
+    place.write("whole", b"whole")
+    appended = place.client.append(f"{place.path}/whole")
+    appended.write(b", and more")
+    source = await open_source(place.uri, place.settings, executor)
+    begun, half, whole = await walked(source)
+    assert (begun.size, await source.read(begun, 10)) == (0, b"")
+    assert half.size == BLOCK_BYTES
+    assert await source.read(half, len(content)) == content[:BLOCK_BYTES]
+    # Its last block cannot be seen. Taken for an empty file, its text would leave the index.
+    for fault in (await source.read(whole, 100), await source.open(whole)):
+        assert isinstance(fault, Fault)
+        assert (fault.cause, fault.message) == (
+            Cause.UNREADABLE,
+            "it is being written: 0 of 5 bytes can be read",
+        )
+    for file in (*open_files, appended):
+        file.close()
+    assert await source.read(whole, 100) == b"whole, and more"
+    place.write("whole", b"cut")
+    assert await source.read(whole, 100) == b"cut"
 
 
 async def test_what_may_not_be_seen_is_a_fault_of_its_own(remote_place, executor):

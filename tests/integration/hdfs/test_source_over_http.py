@@ -1,4 +1,4 @@
-"""HDFS over HTTP: encrypted, and where the server refuses."""
+"""HDFS over HTTP, encrypted; and clusters that refuse who asks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import getpass
 import socket
 import ssl
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ import pytest
 import trustme
 from hdfs_native import Client, WriteOptions
 
-from common.errors import Unavailable
+from common.errors import FailedPrecondition
 from ingestor.settings import HdfsSettings, WebHdfsSettings
+from ingestor.state.state_folder import StateFolder
+from ingestor.storage.filesystems import locate
 from ingestor.storage.sources import FileEntry, open_source
 
 if TYPE_CHECKING:
@@ -73,16 +76,38 @@ async def test_a_cluster_is_read_over_tls_if_its_certificate_is_trusted(dfs, exe
         assert isinstance(entry, FileEntry)
         assert entry.uri == f"{uri}/a"
         assert await source.read(entry, 10) == b"text"
-        strict = HdfsSettings(outage_s=0)
-        with pytest.raises(Unavailable, match=r"TLS: .*CERTIFICATE_VERIFY_FAILED"):
-            await open_source(uri, strict, executor)
+        with pytest.raises(FailedPrecondition, match=r"TLS: .*CERTIFICATE_VERIFY_FAILED.*ca_file"):
+            await open_source(uri, HdfsSettings(), executor)
+    plain = f"swebhdfs://{dfs.http_address}/{tmp_path.name}"
+    with pytest.raises(FailedPrecondition, match=r"TLS: .*the port is right"):
+        await open_source(plain, HdfsSettings(), executor)
 
 
-async def test_a_cluster_that_asks_who_one_is_says_so(kerberos_dfs, executor):
+async def test_a_cluster_that_asks_who_one_is_says_so(
+    kerberos_dfs, executor, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KRB5_CONFIG", str(kerberos_dfs.krb5_conf))
+    monkeypatch.setenv("KRB5CCNAME", f"FILE:{tmp_path}/none")
+    settings = HdfsSettings(conf_dir=kerberos_dfs.conf_dir)
+    began = time.monotonic()
     uri = f"webhdfs://{kerberos_dfs.http_address}/"
-    with pytest.raises(Unavailable, match=r"does not accept who this job is \(SaslException"):
-        await open_source(uri, HdfsSettings(outage_s=0), executor)
-    uri = kerberos_dfs.uri
-    settings = HdfsSettings(outage_s=0, conf_dir=kerberos_dfs.conf_dir)
-    with pytest.raises(Unavailable, match=r"does not accept who this job is \("):
+    with pytest.raises(FailedPrecondition, match=r"cannot be entered \(SaslException.*log in"):
         await open_source(uri, settings, executor)
+    told = r"cannot be entered \(.*No Kerberos credentials available .*/none\)\): log in by kinit"
+    with pytest.raises(FailedPrecondition, match=told):
+        await open_source(kerberos_dfs.uri, settings, executor)
+    assert time.monotonic() - began < 8
+
+
+def test_who_has_no_ticket_is_told_so_soon_where_the_state_is_kept(
+    kerberos_dfs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KRB5_CONFIG", str(kerberos_dfs.krb5_conf))
+    monkeypatch.setenv("KRB5CCNAME", f"FILE:{tmp_path}/none")
+    monkeypatch.setattr("ingestor.storage.outage._REFUSED_S", 0.5)
+    settings = HdfsSettings(conf_dir=kerberos_dfs.conf_dir)
+    state = StateFolder.at(locate(f"{kerberos_dfs.uri}/state", settings))
+    began = time.monotonic()
+    with pytest.raises(OSError, match=r"No Kerberos credentials available .* log in by kinit"):
+        state.names()
+    assert time.monotonic() - began < 5

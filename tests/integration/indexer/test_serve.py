@@ -23,6 +23,7 @@ from common.telemetry import Telemetry, TelemetrySettings
 from indexer.serve import IndexerConfig, run
 from indexer.settings import IndexerSettings
 from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
+from tests.integration.etcd import Etcd
 from tests.integration.indexer.conftest import document
 
 if TYPE_CHECKING:
@@ -56,6 +57,28 @@ async def test_serves_both_services_until_it_is_told_to_stop(tmp_path: Path) -> 
     assert (await registry.version("default", "docs", 0)).number == 1
     assert await registry.instances("indexer") == ()
     await coordinator.aclose()
+
+
+async def test_on_every_address_it_is_announced_by_one_that_answers(tmp_path: Path) -> None:
+    with Etcd(tmp_path / "etcd") as etcd:
+        shared = CoordinatorSettings(kind="etcd", endpoints=(etcd.endpoint,))
+        everywhere = config(tmp_path).model_copy(
+            update={
+                "coordinator": shared,
+                "indexer": IndexerSettings(server=ServerSettings(listen="0.0.0.0:0")),
+            }
+        )
+        stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(run(everywhere, stop=stop, on_ready=ready.set_result))
+        coordinator = open_coordinator(shared)
+        try:
+            port = (await asyncio.wait_for(ready, 20)).rpartition(":")[2]
+            (instance,) = await IndexRegistry(coordinator).instances("indexer")
+            assert instance.address == f"127.0.0.1:{port}"
+        finally:
+            await coordinator.aclose()
+            stop.set()
+            await asyncio.wait_for(serving, 20)
 
 
 def test_the_command_serves_and_ends_on_sigterm(tmp_path: Path) -> None:

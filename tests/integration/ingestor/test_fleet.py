@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+import socket
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,7 @@ from tests.integration.ingestor.conftest import IndexServicer, Recorder
 from tests.integration.ingestor.test_stream import document
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from pathlib import Path
 
     from common.coordination import Coordinator
@@ -241,6 +242,36 @@ async def test_one_down_for_good_does_not_end_it(fleet):
         await sending.finish()
     assert len(sending.receipts) == 100
     assert len(second.recorder.sent) == 100
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An address from which nothing comes back, as of a machine that is gone."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):  # nobody accepts these; what comes after them is not even answered
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(listening.getsockname())
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+async def test_one_announced_but_gone_delays_nobody_for_long(fleet, nowhere):
+    there = await fleet.add()
+    registry = IndexRegistry(fleet._coordinator)
+    async with registry.register(SERVICE, nowhere, ttl_s=60), fleet.stream() as sending:
+        addresses = [there.address, nowhere]
+        messages = [document(number) for number in range(200)]
+        mine = {m.source_uri for m in messages if owner(m.document_id, addresses) == there.address}
+        await sending.submit(messages)
+        await sending.until(lambda: there.got() >= mine)
+        assert there.got() == mine, "the others wait to see whether it answers"
+        async with asyncio.timeout(10):  # far less than stream.open_timeout_s
+            await sending.finish()
+    assert len(sending.receipts) == 200
+    assert len(there.recorder.sent) == 200
 
 
 async def test_what_waiting_cannot_cure_ends_it_whoever_says_it(fleet):

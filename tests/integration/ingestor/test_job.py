@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from ingestor.job import outcomes
+from ingestor.state import held, manifest
 from ingestor.state.manifest import RUNNING
+from ingestor.state.state_folder import StateFolder
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 
@@ -231,6 +234,34 @@ class TestCrashes:
         assert recorder.names() == {"b.txt", "z.txt"}
         assert (summary.documents, summary.deleted, summary.unchanged) == (2, 1, 2)
 
+    @pytest.mark.parametrize("keeps", [False, True])
+    async def test_what_only_the_index_knows_does_not_pile_up(
+        self, ingester, deny_listing, monkeypatch, keeps
+    ):
+        write(ingester.root, {f"d/{number:03}.txt": "text" for number in range(200)})
+        write(ingester.root, {"z.txt": "z"})
+        await ingester()
+        shutil.rmtree(ingester.state)
+        if keeps:
+            deny_listing("d")
+        else:
+            shutil.rmtree(ingester.root / "d")
+        monkeypatch.setattr(held, "_AT_ONCE", 10)
+        monkeypatch.setattr(outcomes, "_MOST_WAITING", 10)
+        monkeypatch.setattr(manifest, "MAX_BUFFERED", 10)
+        buffered = []
+        original = manifest.Manifest.record
+
+        def record(self, row):
+            original(self, row)
+            buffered.append(len(self._buffer))
+
+        monkeypatch.setattr(manifest.Manifest, "record", record)
+        (summary,) = (await ingester()).roots
+        assert (summary.documents, summary.deleted) == ((201, 0) if keeps else (1, 200))
+        assert len(buffered) > 200
+        assert max(buffered) <= 30
+
     async def test_a_broken_manifest_is_a_lost_one(self, ingester):
         write(ingester.root, {"a.txt": "a"})
         await ingester()
@@ -290,6 +321,21 @@ class TestRebuild:
         report = await ingester(rebuild=True, activate=True)
         assert report.findings == ("one chunk is missing",)
         assert recorder.activated == []
+
+    async def test_old_manifests_that_stay_do_not_keep_a_version_back(
+        self, ingester, recorder, monkeypatch, caplog
+    ):
+        write(ingester.root, {"a.txt": "a"})
+        await ingester()
+        await ingester(rebuild=True, activate=True)
+        recorder.versions.remove(1)
+
+        def refuse(_):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(StateFolder, "delete_all", refuse)
+        assert (await ingester(rebuild=True, activate=True)).is_activated
+        assert "were not deleted: Permission denied" in caplog.text
 
     async def test_an_empty_version_is_not_activated(self, ingester, recorder):
         write(ingester.root, {"a.txt": "a"})

@@ -13,6 +13,7 @@ import pytest
 
 from common.errors import FailedPrecondition
 from ingestor.extraction import worker_pool
+from ingestor.job import outcomes
 from ingestor.state.manifest import RUNNING
 from sluice.index.v1 import index_pb2
 
@@ -307,6 +308,42 @@ class TestCrashes:
         assert set(texts(recorder)) == {"a.jsonl#id=2", "a.jsonl#id=3"}
         assert (summary.unchanged, summary.deleted) == (2, 2)
         assert versions(recorder).isdisjoint(before)
+
+    @pytest.mark.parametrize("most_counted", [0, 1, 16])
+    async def test_a_manifest_lost_while_the_rule_changed_leaves_nothing_for_ever(
+        self, ingester, recorder, caplog, monkeypatch, most_counted
+    ):
+        monkeypatch.setattr(outcomes, "_MOST_COUNTED", most_counted)
+        write(ingester.root / "a.jsonl", rows(1, 2, 3))
+        write(ingester.root / "b.jsonl", rows(1))
+        await ingester(**FORMATS)
+        shutil.rmtree(ingester.state)
+        by_row = {"formats": [ROWS | {"id": None}]}
+        listings = recorder.listings
+        await ingester(**by_row)
+        assert recorder.listings == listings + 1 + min(2, most_counted)
+        assert "they go with the next run" in caplog.text
+        (summary,) = (await ingester(**by_row)).roots
+        assert set(texts(recorder)) == {*(f"a.jsonl#row={n}" for n in range(3)), "b.jsonl#row=0"}
+        assert (summary.files_opened, summary.documents) == (2, 4)
+        assert (await ingester(**by_row)).roots[0].files_opened == 0
+
+    async def test_after_a_kill_without_rows_only_the_container_is_counted(
+        self, ingester, recorder, caplog
+    ):
+        recorder.limits.max_batch_documents = 4
+        write(ingester.root / "a.jsonl", rows(*range(40)))
+        await ingester(**FORMATS)
+        write(ingester.root / "a.jsonl", rows(*range(20, 60)))
+        await self.crash(ingester, recorder, 30)
+        shutil.rmtree(ingester.state)
+        listings = recorder.listings
+        await ingester(**FORMATS)
+        assert recorder.listings == listings + 2  # the root, and the container
+        assert set(texts(recorder)) == {f"a.jsonl#id={n}" for n in range(20, 60)}
+        assert versions(recorder) == {(ingester.root / "a.jsonl").stat().st_mtime_ns // 1000}
+        assert "they go with the next run" not in caplog.text
+        assert (await ingester(**FORMATS)).roots[0].files_opened == 0
 
     async def test_a_row_is_believed_only_if_the_index_has_all_of_it(self, ingester, recorder):
         write(ingester.root / "a.jsonl", rows(1, 2, 3))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from common.errors import FailedPrecondition
 from ingestor.extraction import worker_pool
+from ingestor.ingestion import Ingestion
+from ingestor.state import manifest
 from ingestor.storage.pyarrow_storage import PyArrowStorage
 from sluice.index.v1 import index_pb2
+from tests.integration.ingestor.conftest import silent
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 
@@ -177,6 +184,45 @@ class TestDeadLetters:
         assert (summary.dead_letters, summary.files_opened, summary.skipped) == (0, 0, 1)
         touch_later(ingester.root / "a.pdf", "still broken")
         assert (await ingester()).dead_letters == 1
+
+    async def test_letters_are_listed_while_a_job_merges_its_segments(self, ingester, monkeypatch):
+        (ingester.root / "a.pdf").write_bytes(b"broken")
+        await ingester()
+        original = manifest._opened
+        merges = 0
+
+        @contextmanager
+        def opened(folder, names):
+            nonlocal merges
+            merges += 1
+            with original(folder, names) as streams:
+                if merges < 3:
+                    raise FileNotFoundError(2, "No such file or directory")
+                yield streams
+
+        monkeypatch.setattr(manifest, "_opened", opened)
+        assert len(await ingester.letters()) == 1
+        merges = -100
+        with pytest.raises(FailedPrecondition, match="the state cannot be read"):
+            await ingester.letters()
+
+    async def test_drop_forgets_only_these_letters(self, ingester):
+        for name in ("a.pdf", "b.pdf"):
+            (ingester.root / name).write_bytes(b"broken")
+        async with Ingestion.open(ingester.config(), {}) as ingestion:
+            for collection in ("docs", "other"):
+                roots = [str(ingester.root)]
+                await ingestion.ingest(
+                    roots, collection, rebuild=False, activate=False, show=silent
+                )
+            letters = await ingestion.dead_letters.letters()
+            of = {(letter.collection, letter.path): letter for letter in letters}
+            assert await ingestion.drop([of["docs", "a.pdf"], of["other", "b.pdf"]]) == 2
+            left = await ingestion.dead_letters.letters()
+        assert {(letter.collection, letter.path) for letter in left} == {
+            ("docs", "b.pdf"),
+            ("other", "a.pdf"),
+        }
 
     async def test_an_unreadable_folder_is_a_letter_and_keeps_its_documents(
         self, ingester, recorder, deny_listing

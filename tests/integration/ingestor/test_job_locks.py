@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyarrow import fs
 
 from common.coordination import CoordinatorSettings, open_coordinator, root_lock
 from common.coordination.coordinator import Delete
 from common.errors import Contended, FailedPrecondition
+from ingestor.ingestion import Ingestion
 from ingestor.state import root_locks
 from ingestor.state.manifest import RUNNING
+from ingestor.state.state_folder import StateFolder
 from tests.integration.etcd import Etcd
+from tests.integration.ingestor.conftest import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,6 +114,42 @@ async def test_a_job_that_lost_its_lock_writes_nothing_more(
     recorder.on_document = lambda _: None
     await locked()
     assert len(recorder.documents) == 21
+
+
+async def test_letters_are_not_dropped_beside_a_job(locked, recorder, tmp_path):
+    elsewhere = replace(locked, state=tmp_path / "another machine's state")
+    (locked.root / "b.pdf").write_bytes(b"broken")
+    await elsewhere()
+    letters = await elsewhere.letters()
+    recorder.batches.clear()
+    recorder.silent = True
+    stop = asyncio.Event()
+    job = asyncio.create_task(locked(stop=stop, stop_timeout_s=0.1))
+    await until_sending(recorder)
+    async with Ingestion.open(elsewhere.config(), {}) as ingestion:
+        with pytest.raises(Contended, match="another job"):
+            await ingestion.drop(letters)
+        stop.set()
+        await job
+        assert await ingestion.drop(letters) == 1
+
+
+@pytest.mark.parametrize("coordinated", [False, True])
+async def test_that_no_lock_is_held_is_told(ingester, etcd, tmp_path, caplog, coordinated):
+    (ingester.root / "a.txt").write_text("a")
+    if coordinated:
+        ingester.coordinator = {"kind": "etcd", "endpoints": [etcd.endpoint]}
+    # A file system of which nothing is known, as HDFS and object stores are.
+    state = StateFolder(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "state")
+    job: dict[str, Any] = {"rebuild": False, "activate": False, "show": silent}
+    with ThreadPoolExecutor(2) as threads:
+        ingestion = Ingestion(ingester.config(), state, threads, threads)
+        report = await ingestion.ingest([str(ingester.root)], "docs", **job)
+        assert report.roots[0].indexed == 1
+        assert ("no lock is held" in caplog.text) is not coordinated
+        caplog.clear()
+        await ingestion.ingest([str(ingester.root)], "docs", **job | {"rebuild": True})
+        assert "no lock is held" not in caplog.text
 
 
 async def test_a_coordinator_in_this_process_locks_nothing(ingester, tmp_path):

@@ -14,6 +14,8 @@ import pytest
 from common.errors import FailedPrecondition, Unavailable
 from ingestor.state.manifest import RUNNING
 from ingestor.stopping import CalledOffError
+from ingestor.storage.listing import FileBatch
+from ingestor.storage.sources import StorageSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +109,28 @@ class TestStopping:
         assert len(recorder.documents) == 2_500
         (summary,) = (await ingester()).roots
         assert (summary.deleted, summary.documents) == (0, 2_500)
+
+    async def test_a_listing_of_which_all_is_left_out_is_stopped_too(
+        self, ingester, recorder, stop, monkeypatch
+    ):
+        write(ingester.root, 3)
+        await ingester()
+        seen = 0
+
+        async def endless(self, enters):  # noqa: ARG001 — as the original
+            nonlocal seen
+            while True:
+                seen += 1
+                if seen == 3:
+                    stop.set()
+                yield FileBatch(self.root_uri, ["left-out.txt"], [1], [1])
+                await asyncio.sleep(0)
+
+        monkeypatch.setattr(StorageSource, "walk", endless)
+        async with asyncio.timeout(20):
+            report = await ingester(stop=stop, include=["*.md"])
+        assert (report.is_stopped, seen) == (True, 3)
+        assert len(recorder.documents) == 3
 
     async def test_a_stop_before_anything_began_ends_at_once(self, ingester, recorder, stop):
         write(ingester.root, 3)

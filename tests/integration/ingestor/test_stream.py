@@ -123,6 +123,18 @@ async def test_attempts_are_bounded(serve, recorder):
     assert len(recorder.openings) == 4
 
 
+async def test_the_document_that_breaks_every_stream_is_named(serve, recorder):
+    recorder.limits.max_batch_documents = 1
+    recorder.failures = [(1, Unavailable("crashed"))] * 4
+    address, _ = await serve()
+    documents = [document(number) for number in range(5)]
+    with pytest.raises(Unavailable, match=r"d/0\.txt was under way when 4 streams broke"):
+        await send(address, documents, max_attempts=4)
+    recorder.failures = [(1, Unavailable("crashed"))] * 2
+    with pytest.raises(Unavailable, match=r"goes on where it stopped$"):
+        await send(address, documents, max_attempts=2)
+
+
 async def test_attempts_are_counted_anew_after_each_receipt(serve, recorder):
     recorder.limits.max_batch_documents = 1
     recorder.failures = [(3, None), (0, Unavailable("down"))] * 10
@@ -147,6 +159,52 @@ async def test_rejections_are_receipts(serve, recorder):
     assert receipts[1].fault.cause == "invalid_metadata"
     assert receipts[1].fault.message == "refused"
     assert receipts[0].fault is None
+
+
+async def test_a_rejection_for_a_cause_of_a_newer_release_is_a_receipt(serve, recorder):
+    recorder.rejections["1.txt"] = 4711
+    address, _ = await serve()
+    receipts, _ = await send(address, [document(number) for number in range(3)])
+    assert receipts[1].fault.cause == "unspecified"
+    assert receipts[1].fault.message == "refused"
+    assert sorted(receipts) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("outcome", [index_pb2.OUTCOME_UNSPECIFIED, 99])
+async def test_an_outcome_of_a_newer_release_is_no_success(serve, recorder, outcome):
+    right = recorder.acknowledge
+
+    def acknowledge(message):
+        answer = right(message)
+        answer.outcome = outcome
+        return answer
+
+    recorder.acknowledge = acknowledge
+    address, _ = await serve()
+    receipts, _ = await send(address, [document(0)])
+    assert receipts[0].outcome == index_pb2.OUTCOME_REJECTED
+    assert receipts[0].fault.cause == "unspecified"
+    assert "same release" in receipts[0].fault.message
+
+
+@pytest.mark.parametrize("wrong", ["document_id", "version"])
+async def test_an_acknowledgement_of_something_else_is_none(serve, recorder, wrong):
+    right = recorder.acknowledge
+
+    def acknowledge(message):
+        answer = right(message)
+        if message.source_uri.endswith("/1.txt") and len(recorder.openings) == 1:
+            setattr(answer, wrong, {"document_id": "f" * 32, "version": 7}[wrong])
+        return answer
+
+    recorder.acknowledge = acknowledge
+    address, _ = await serve()
+    receipts, stream = await send(
+        address, [document(number) for number in range(3)], acknowledgement_timeout_s=0.3
+    )
+    assert [receipts[n].outcome for n in range(3)][::2] == [index_pb2.OUTCOME_INDEXED] * 2
+    assert receipts[1].outcome == index_pb2.OUTCOME_UNCHANGED, "sent again and held already"
+    assert stream.connections == 2
 
 
 async def test_limits_of_the_server_cut_batches_and_reject_what_exceeds_them(serve, recorder):

@@ -202,6 +202,29 @@ async def test_a_sweep_heals_what_a_failed_update_left(rule: IndexPipeline, mome
     assert call >= 5
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_what_a_failed_write_left_goes_with_a_deletion_up_to_its_version(
+    rule: IndexPipeline, moment: str
+) -> None:
+    """A version below it leaves the same chunks alone: another indexer may be writing them."""
+    left = 0
+    for call in itertools.count(1):
+        store = MemoryStore()
+        await index(rule, store, [*rows(range(3), 1), *OTHERS])
+        faulty = FaultyStore(store, fail_at=call, moment=moment)
+        try:
+            await index(rule, faulty, rows(range(6), 2, word="new"))
+        except Unavailable:
+            pass
+        else:
+            break
+        await delete(rule, store, ContainerDeletion(TABLE, 1))
+        left += len(await store.contained(TABLE, 0, 100))
+        assert (await delete(rule, store, ContainerDeletion(TABLE, 2)))[0].complete
+        assert store.snapshot() == await clean(rule, OTHERS)
+    assert left or moment == "before"
+
+
 async def test_a_document_half_moved_goes_whole(rule: IndexPipeline) -> None:
     store = MemoryStore()
     before = document("table#row=0", 1, sentences(5, "same"), container=TABLE)

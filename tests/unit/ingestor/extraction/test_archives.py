@@ -216,3 +216,57 @@ def test_of_many_members_only_the_one_in_hand_is_kept():
     held = sum(isinstance(thing, tarfile.TarInfo) for thing in gc.get_objects())
     assert 1 <= held < 10
     assert len(list(parts)) == 100
+
+
+def found_before_the_fault(kind: str, data: bytes) -> tuple[list[str], Cause | str]:
+    reading = Reading("tar", f"a.{kind}", codec=CODECS.get(kind, ""))
+    parts = archives.parts(reading, io.BytesIO(data), ExtractionSettings().limits())
+    found: list[str] = []
+    with pytest.raises(Refusal) as raised:
+        found.extend(part.fragment for part in parts if part)
+    return found, raised.value.fault.cause
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+@pytest.mark.parametrize("damage", ["cut", "cut in a header", "header", "only a header"])
+def test_a_tar_that_does_not_end_as_one_is_malformed(kind, damage):
+    whole = packed("tar", {"a.txt": b"first", "b.txt": b"second", "c.txt": b"third"})
+    member = 1024  # its header and its content, each in blocks of 512 bytes
+    data = {
+        "cut": whole[: 2 * member],
+        "cut in a header": whole[: 2 * member + 100],
+        "header": whole[: 2 * member] + b"x" * 512 + whole[2 * member + 512 :],
+        "only a header": whole[: 2 * member + 512],
+    }[damage]
+    data = gzip.compress(data) if kind == "tar.gz" else data
+    expected = ["member=a.txt", "member=b.txt"]
+    assert found_before_the_fault(kind, data) == (expected, Cause.MALFORMED)
+
+
+def test_one_block_of_zeros_ends_a_tar():
+    whole = packed("tar", {"a.txt": b"first"})
+    assert len(read("tar", whole[: 1024 + 512])) == 1
+
+
+def test_two_paths_that_are_one_after_all_are_one_document():
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("./a.txt", "a.txt", "../a.txt", "/a.txt"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            tar.addfile(member, io.BytesIO(b"text"))
+    fragments = [part and part.fragment for part in read("tar", buffer.getvalue())]
+    assert fragments == ["member=a.txt", None, "member=../a.txt", "member=/a.txt"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_a_damaged_member_of_a_zip_costs_no_other(method):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as made:
+        made.writestr("a.txt", "a line\n" * 1000)
+        made.writestr("b.txt", "text")
+    data = bytearray(buffer.getvalue())
+    data[40:60] = b"\xff" * 20  # what follows the first header of 30 bytes and its name
+    first, second = read("zip", bytes(data))
+    assert first is None
+    assert second is not None

@@ -32,6 +32,7 @@ PDF_BYTES = (SAMPLES / "planning/capacity-review-2026.pdf").read_bytes()
 RULES: list[FormatRule] = [
     TableRule(match="*.parquet", format="parquet", id="id", text=("body",)),
     TableRule(match="*.orc", format="orc", text=("body",)),
+    TableRule(match="all.avro", format="avro"),
     TableRule(match="*.avro", format="avro", text=("body",)),
     TableRule(match="*.csv", format="csv", id="id", text=("body",)),
     TableRule(match="*.jsonl", format="jsonl", text=("body",)),
@@ -276,6 +277,12 @@ async def test_a_worker_killed_in_the_middle_is_a_fault():
         "import os; os._exit(9)",
         "print('no frame' + 'x' * 2**20)",
         "import sys; sys.stdout.buffer.write(bytes(7) + b'\\x02{}')",
+        "import sys; sys.stdout.buffer.write(bytes(7) + b'\\x011')",
+        # An answer of a tebibyte, which never comes to its end.
+        (
+            "import sys; sys.stdout.buffer.write(b'\\0\\0\\1' + bytes(2**20)); "
+            "sys.stdout.flush(); sys.stdin.buffer.read()"
+        ),
     ],
 )
 async def test_a_container_that_crashes_a_fresh_worker_is_to_blame(program, monkeypatch):

@@ -347,9 +347,20 @@ async def test_workers_import_nothing_heavy():
 async def test_no_text_is_cached_in_the_users_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(worker_pool, "_ENVIRONMENT", ("HOME", "XDG_CACHE_HOME"))
     with ThreadPoolExecutor(1) as executor:
         async with DocumentExtractor(ExtractionSettings(workers=2), [], executor) as extractor:
             files = {"a.pdf": PDF_BYTES, "a.docx": DOCX_BYTES, "a.html": b"<p>text"}
             for name, data in files.items():
                 assert isinstance(await extract(extractor, name, data), Extracted)
     assert list(tmp_path.rglob("*")) == []
+
+
+async def test_a_large_document_costs_no_process(extractor):
+    page = b"<p>" + b"some words " * 200_000 + b"</p>"
+    assert isinstance(await extract(extractor, "a.html", page), Extracted)
+    before = pid(extractor)
+    large = await extract(extractor, "a.html", page)
+    assert isinstance(large, Extracted)
+    assert len(large.text) > MIB
+    assert pid(extractor) == before is not None

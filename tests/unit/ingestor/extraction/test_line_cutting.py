@@ -175,3 +175,10 @@ def test_nuls_in_the_beginning_are_no_text_and_later_ones_are_replaced():
     assert raised.value.fault.cause == Cause.NOT_TEXT
     later = listed(b"text\n" * 2**18 + b"a\0b\n")
     assert later[-1] == "a\ufffdb"
+
+
+def test_a_window_that_would_begin_before_the_first_year_begins_with_it():
+    log = b"0001-01-01 00:00:00 no time\n2026-01-01 00:00:00 a time\n"
+    parts = cut(LogRule(match="*", format="log", window_s=604_800), log)
+    fragments = [part.fragment for part in parts if part]
+    assert fragments == ["time=0001-01-01T00:00:00Z", "time=2026-01-01T00:00:00Z"]

@@ -185,3 +185,31 @@ def test_a_block_that_expands_beyond_the_bound_is_refused(codec, blocks_of):
     with pytest.raises(Refusal) as raised:
         rows(many, ExtractionSettings(max_expanded_bytes=5_000))
     assert raised.value.fault.cause == Cause.TOO_LARGE
+
+
+@pytest.mark.parametrize("number", [-5, -(2**62), 2**62, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("place", ["count", "size of a buffer", "length of a key"])
+def test_an_impossible_number_in_a_block_is_a_fault(number, place):
+    encoded = (
+        variable(number) if number < 2**63 else struct.pack("b", -120) + number.to_bytes(8, "big")
+    )
+    lengths = zlib.compress(encoded)
+    content = {
+        "count": encoded,
+        "size of a buffer": variable(1) + encoded,
+        "length of a key": variable(1) + variable(len(lengths)) + lengths,
+    }[place]
+    buffers = b"".join(variable(len(packed)) + packed for packed in [zlib.compress(b"\x01a")] * 4)
+    data = written([], codec="DefaultCodec", blocks_of=1)
+    data += struct.pack(">i", -1) + SYNC + content + buffers
+    with pytest.raises(Refusal) as raised:
+        rows(data)
+    assert raised.value.fault.cause in {Cause.MALFORMED, Cause.TOO_LARGE}
+
+
+@pytest.mark.parametrize("size", [-(2**31), -2, 2**31 - 1])
+def test_an_impossible_length_of_a_record_is_a_fault(size):
+    for lengths in (struct.pack(">ii", size, 0), struct.pack(">ii", 10, size)):
+        with pytest.raises(Refusal) as raised:
+            rows(written([]) + lengths + bytes(100))
+        assert raised.value.fault.cause in {Cause.MALFORMED, Cause.TOO_LARGE}

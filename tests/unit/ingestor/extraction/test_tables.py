@@ -1,4 +1,5 @@
 import codecs
+import gzip
 import io
 import json
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -333,4 +334,88 @@ def test_identities_are_told_apart_however_many(monkeypatch):
     monkeypatch.setattr("ingestor.extraction.identities._MAX_SLOTS", 2**15)
     with pytest.raises(Refusal) as raised:
         list(map(identities.add, map(str, range(10_000)), range(10_000)))
+    assert raised.value.fault.cause == Cause.TOO_LARGE
+
+
+def test_what_is_nested_beyond_reason_is_passed_over_wherever_it_stands():
+    deep = "[" * 600 + "1" + "]" * 600
+    lines = f'{{"t": "x", "c": {deep}}}\n{{"t": "y", "c": 1}}\n'.encode()
+    for rule in ({"metadata": ["c"]}, {"title": "c"}, {"id": "c"}):
+        first, second = read("jsonl", lines, text=["t"], **rule)
+        assert first is None
+        assert second is not None
+
+
+def test_the_names_of_columns_are_shown_in_part():
+    header = ",".join("x" * 5000 + str(number) for number in range(60)).encode()
+    message = refusal("csv", header + b"\n1\n", text=["body"]).fault.message
+    assert "no column 'body'; it has xxx" in message
+    assert len(message) < 6000
+
+
+NS = 1_700_000_000_123_456_789
+TIME = "2023-11-14T22:13:20.123456Z"
+FAR = 2**62
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        (pa.large_list(pa.timestamp("ns")), [NS], f"c: {TIME}"),
+        (pa.list_(pa.timestamp("ns"), 1), [NS], f"c: {TIME}"),
+        (pa.map_(pa.string(), pa.timestamp("ns")), [("k", NS)], f"c.k: {TIME}"),
+        (
+            pa.list_(pa.struct([("t", pa.timestamp("ns", "Asia/Tokyo"))])),
+            [{"t": NS}],
+            f"c.t: {TIME}",
+        ),
+        (pa.timestamp("ms"), NS // 10**6, "c: 2023-11-14T22:13:20.123000Z"),
+        (pa.duration("s"), FAR, f"c: {FAR}"),
+        (pa.timestamp("us"), FAR, f"c: <value out of range: {FAR}>"),
+        (pa.list_(pa.timestamp("us")), [FAR], f"c: <value out of range: {FAR}>"),
+        (pa.struct([("t", pa.timestamp("us"))]), {"t": FAR}, f"c.t: <value out of range: {FAR}>"),
+        (
+            pa.map_(pa.string(), pa.timestamp("us")),
+            [("k", FAR)],
+            f"c.k: <value out of range: {FAR}>",
+        ),
+    ],
+)
+def test_times_in_whatever_they_are_nested_in(kind, value, text):
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({"c": pa.array([value, None], kind)}), buffer)
+    first, second = read("parquet", buffer.getvalue())
+    assert first is not None
+    assert first.extracted.text == text
+    assert second is None
+
+
+def test_a_time_of_avro_that_python_does_not_reach_is_its_number():
+    kinds = {"int-date": 2**30, "long-timestamp-millis": 2**60, "long-timestamp-micros": 2**62}
+    for kind, number in kinds.items():
+        base, _, logical = kind.partition("-")
+        column = {"name": "c", "type": {"type": base, "logicalType": logical}}
+        buffer = io.BytesIO()
+        fastavro.writer(
+            buffer, {"type": "record", "name": "r", "fields": [column]}, [{"c": number}, {"c": 0}]
+        )
+        for _ in range(2):
+            first, second = read("avro", buffer.getvalue())
+            assert first is not None
+            assert first.extracted.text == f"c: {number}"
+            assert second is not None
+            assert second.extracted.text.startswith("c: 1970-01-01")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_bomb_of_blank_rows_is_refused_early(kind, monkeypatch):
+    monkeypatch.setattr("ingestor.extraction.expansion._FREE_BYTES", 2**20)
+    blank = b"1,\n" if kind == "csv" else b'{"body":""}\n'
+    data = gzip.compress(b"id,body\n" + blank * 2**19)
+    reading = Reading(
+        kind, "file", codec="gzip", rule=fields(TableRule(match="*", format=kind, text=("body",)))
+    )
+    parts = tables.parts(reading, io.BytesIO(data), ExtractionSettings().limits())
+    with pytest.raises(Refusal) as raised:
+        list(parts)
     assert raised.value.fault.cause == Cause.TOO_LARGE

@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,10 +88,41 @@ def encoded(fault: Fault) -> bytes:
 
 
 def test_a_worker_whose_parent_is_gone_ends():
-    program = "from ingestor.extraction import worker; worker.main(2**32)"
+    program = "import os; from ingestor.extraction import worker; worker.main(2**32, os.getppid())"
     task = Task(Reading("csv", "a"), ExtractionSettings().limits(), 100).encode()
     for said in (b"", framed(task).getvalue(), framed(task).getvalue()[:20]):
         ended = subprocess.run(
             [sys.executable, "-c", program], input=said, capture_output=True, timeout=60, check=True
         )
         assert ended.stderr == b""
+
+
+def test_metadata_count_for_a_batch_too():
+    answers = io.BytesIO()
+    sender = PartSender(Channel(io.BytesIO(), answers))
+    metadata: Any = {"n": ["x" * 1000] * 64}
+    for number in range(100):
+        sender.add(Part(f"row={number}", Extracted("t", "", "text/plain", (), metadata)))
+    sender.send(last=True)
+    sizes = [len(frame) for frame in frames(answers.getvalue())]
+    assert max(sizes) < 2**20 + 2**17
+    assert sum(sizes) == pytest.approx(sender.sent_bytes, rel=0.01)
+
+
+def test_what_a_worker_says_is_bounded():
+    said = {"fault": ["extract", "malformed", "x" * 10**6], "spent": False}
+    fault = Answer.decode(json.dumps(said).encode()).fault
+    assert fault is not None
+    assert len(fault.message) == 1000
+    assert Answer.decode(b'{"read": [-5, -1]}').read == (0, 0)
+    assert Answer.decode(b'{"read": [5, 999999999]}').read == (5, worker_protocol.MAX_READ_BYTES)
+
+
+def test_a_text_of_which_all_is_escaped_fits_in_an_answer(monkeypatch):
+    monkeypatch.setattr(worker_protocol, "_MAX_BATCH_OVERHEAD_BYTES", 2**16)
+    limits = replace(ExtractionSettings().limits(), max_characters=2**20)
+    answers = io.BytesIO()
+    sender = PartSender(Channel(io.BytesIO(), answers))
+    sender.add(part(0, "\x01" * limits.max_characters))
+    (frame,) = frames(answers.getvalue())
+    assert 2**22 < len(frame) <= limits.max_answer_bytes < 2**23

@@ -7,6 +7,7 @@ is met in tests/integration/hdfs.
 import asyncio
 import json
 import logging
+import os
 import stat
 import sys
 import tempfile
@@ -183,6 +184,34 @@ async def test_a_login_that_is_cancelled_leaves_nothing(kdc, monkeypatch, tmp_pa
     with pytest.raises(asyncio.CancelledError):
         await task
     assert list(scratch.iterdir()) == []
+
+
+async def test_tickets_of_killed_jobs_are_deleted_and_no_others(kdc, monkeypatch, tmp_path):
+    kdc.order(600)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+
+    def aged(name):
+        folder = scratch / name
+        folder.mkdir(exist_ok=True)
+        (folder / "cache").touch()
+        os.utime(folder, (0, 0))
+        return folder
+
+    killed = aged("sluice-kerberos-1")
+    fresh = scratch / "sluice-kerberos-2"  # of a job that has not come to lock it
+    fresh.mkdir()
+    link = scratch / "sluice-kerberos-3"
+    link.symlink_to(aged("other"))
+    environ: dict[str, str] = {}
+    async with logged_in(kdc.settings(), environ):
+        running = aged(cache_of(environ).parent.name)
+        assert not killed.exists()
+        async with logged_in(kdc.settings(), {}):
+            assert (running / "cache").exists()
+    assert sorted(scratch.iterdir()) == [scratch / "other", fresh, link]
+    assert (link / "cache").exists()
 
 
 async def test_a_kinit_that_hangs_is_ended(kdc, monkeypatch):

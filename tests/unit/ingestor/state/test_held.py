@@ -1,3 +1,4 @@
+import sqlite3
 import stat
 import tempfile
 
@@ -35,13 +36,32 @@ async def test_many_files_come_by_the_batch():
         assert [uri for uri, _ in await unmet(held)] == [f"u/{n:05}" for n in range(1, 3_000, 2)]
 
 
-async def test_it_is_private_and_goes_in_the_end(tmp_path, monkeypatch):
+async def test_it_is_private_and_a_kill_leaves_nothing_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    modes = []
+    create = sqlite3.connect
+
+    def connect(path, **options):
+        modes.append(stat.S_IMODE(path.parent.stat().st_mode))
+        return create(path, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
     async with HeldFiles.open() as held:
-        await held.add([("u/a", Kinds.WHOLE, 1)])
-        (folder,) = tmp_path.iterdir()
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert list(tmp_path.iterdir()) == []
+        assert modes == [0o700]
+        # More than its cache, so that it is on the disk.
+        await held.add((f"u/{n:0200}", Kinds.WHOLE, n) for n in range(60_000))
+        assert list(tmp_path.iterdir()) == []
+        (row,) = await held._blocking(
+            lambda: held._database.execute("SELECT count(*) FROM held").fetchall()
+        )
+        assert row == (60_000,)
+
+
+async def test_no_place_for_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(FailedPrecondition, match=r"missing.*set TMPDIR"):
+        async with HeldFiles.open():
+            pytest.fail("there is no such folder")
 
 
 async def test_a_full_disk_is_told():

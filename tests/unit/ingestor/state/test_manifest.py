@@ -1,4 +1,7 @@
+import asyncio
+import errno
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -245,3 +248,50 @@ def test_why_a_file_could_not_be_written_is_told(state):
     folder = KEY.folder(state)
     with pytest.raises(OSError, match="too long"), folder.replacing("x" * 300):
         pytest.fail("no system takes such a name")
+
+
+async def test_nobody_sends_before_the_mark_is_there(state, monkeypatch):
+    with ThreadPoolExecutor(2) as two:
+        manifest = await Manifest.open(state, KEY, two)
+        await manifest.finish()
+        manifest = await Manifest.open(state, KEY, two)
+        original, go = Manifest._mark, threading.Event()
+
+        def slowly(self):
+            assert go.wait(10)
+            original(self)
+
+        monkeypatch.setattr(Manifest, "_mark", slowly)
+        sending = [asyncio.create_task(manifest.begin()) for _ in range(2)]
+        done, _ = await asyncio.wait(sending, timeout=0.05)
+        go.set()
+        await asyncio.gather(*sending)
+        assert not done
+        assert RUNNING in KEY.folder(state).names()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError("AWS Error SLOW_DOWN during GetObject operation"),
+    ],
+)
+async def test_a_manifest_out_of_reach_is_not_taken_for_a_lost_one(
+    state, executor, monkeypatch, error
+):
+    manifest = await Manifest.open(state, KEY, executor)
+    manifest.record(record("a"))
+    await manifest.finish()
+
+    def fail(*_):
+        raise error
+
+    with monkeypatch.context() as patching:
+        patching.setattr(StateFolder, "open_input", fail)
+        with pytest.raises(FailedPrecondition, match="the state cannot be read"):
+            await Manifest.open(state, KEY, executor)
+    again = await Manifest.open(state, KEY, executor)
+    assert not again.doubtful
+    assert await rows(again) == [record("a")]

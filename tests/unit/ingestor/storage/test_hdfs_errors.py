@@ -63,6 +63,11 @@ def translation(error: BaseException) -> OSError:
             errno.EPROTO,
         ),
         ('GSSAPIError(GSS_S_NO_CRED, 1, "No credentials")', UnauthenticatedError, errno.EACCES),
+        (
+            'GSSAPIError(GssMajorCodes { raw: "0xd0000" }, 2529639068, "Cannot contact any KDC")',
+            ConnectionError,
+            errno.EHOSTUNREACH,
+        ),
         ("NoSASLMechanism", UnauthenticatedError, errno.EACCES),
         ('DataTransferError("All DataNodes failed: [DatanodeInfo")', BlockError, errno.EIO),
         ("ChecksumError", BlockError, errno.EIO),
@@ -82,6 +87,11 @@ def test_messages_keep_what_people_need():
     text = rf'RPCError("{JAVA}.ipc.StandbyException", "Operation \"READ\" in state standby{TRACE}")'
     error = translation(RuntimeError(text))
     assert error.strerror == 'StandbyException: Operation "READ" in state standby'
+    text = (
+        'GSSAPIError(GssMajorCodes { raw: "0xd0000", routine_error: "GSS_S_FAILURE" }, 2529638944, '
+        '"Unspecified GSS failure.  Minor code may provide more information: Ticket expired")'
+    )
+    assert translation(RuntimeError(text)).strerror == "Ticket expired"
 
 
 def test_errors_of_the_system_are_numbered_and_pass():

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,8 @@ from ingestor.faults import Cause, Fault
 from ingestor.settings import HdfsSettings, WebHdfsSettings
 from ingestor.storage.daemon_threads import DaemonThreads
 from ingestor.storage.filesystems import locate
-from ingestor.storage.hadoop_configuration import configuration
-from ingestor.storage.hdfs_errors import BlockError
+from ingestor.storage.hadoop_configuration import configuration, with_port
+from ingestor.storage.hdfs_errors import BlockError, UnauthenticatedError
 from ingestor.storage.listing import MAX_BATCH
 from ingestor.storage.sources import FileEntry, ListingFault, StorageSource, open_source, order
 from ingestor.storage.storage_calls import RemoteCalls
@@ -141,8 +142,10 @@ class ScriptedStorage:
 
 
 def scripted(storage, outage_s=5.0, timeout_s=5.0, threads=4):
-    calls = RemoteCalls(DaemonThreads(threads), timeout_s=timeout_s, outage_s=outage_s)
-    return StorageSource(storage, calls)
+    calls = RemoteCalls(
+        DaemonThreads(threads), timeout_s=timeout_s, outage_s=outage_s, refused_s=0.2
+    )
+    return StorageSource(storage, calls, outage_s)
 
 
 TREE = {"": ["a", "b", "c", "d"], "b": ["b/1", "b/2", "b/3", "b/4", "b/5"], "d": ["d/1"]}
@@ -264,31 +267,73 @@ async def test_an_outage_without_end_ends_the_job_and_is_no_fault_of_a_file():
             await attempt
 
 
-async def test_a_block_that_no_data_node_gives_is_the_files_fault_until_all_files_fail():
-    class Broken(ScriptedStorage):
-        broken = True
-        asked = 0
+async def test_a_storage_that_refuses_this_job_is_not_waited_for_like_an_outage():
+    class Refusing(ScriptedStorage):
+        def refuse(self, *_):
+            raise UnauthenticatedError(13, "Ticket expired")
 
-        def read(self, *_):
-            self.asked += 1
-            if self.broken:
-                raise BlockError(5, "no replica")
-            return b"x"
+        chunks = read = stat = open = refuse
 
-    storage = Broken(TREE)
-    source = scripted(storage)
+    source = scripted(Refusing(TREE), outage_s=600)
     entry = FileEntry("a", "x://r/a", 1, 1)
-    fault = await source.read(entry, 10)
+    for attempt in (walk(source), source.read(entry, 10), source.open(entry), source.stat("a")):
+        with pytest.raises(
+            FailedPrecondition, match=r"cannot be entered \(Ticket expired\).*kinit"
+        ):
+            await attempt
+
+
+class Blocks(ScriptedStorage):
+    """Files of which some have no block that anybody gives."""
+
+    def __init__(self, *broken):
+        super().__init__(TREE)
+        self.broken = set(broken)
+        self.refused = 0
+
+    def read(self, path, _):
+        if path in self.broken:
+            self.refused += 1
+            raise BlockError(5, "no replica")
+        return b"x"
+
+
+def file(path, size=1):
+    return FileEntry(path, f"x://r/{path}", size, 1)
+
+
+async def test_a_block_that_nobody_gives_is_the_files_fault_if_others_are_read_meanwhile():
+    storage = Blocks("a")
+    source = scripted(storage, outage_s=600)
+    reading = asyncio.create_task(source.read(file("a"), 10))
+    while not reading.done():
+        # An empty file asks no data node, nor does a status.
+        assert await source.read(file("b"), 10) == b"x"
+    fault = await reading
     assert isinstance(fault, Fault)
     assert (fault.cause, fault.message) == (Cause.UNREADABLE, "no replica")
-    assert storage.asked == 3
-    storage.broken = False
-    assert await source.read(entry, 10) == b"x"
-    storage.broken = True
-    for _ in range(7):
-        assert isinstance(await source.read(entry, 10), Fault)
-    with pytest.raises(Unavailable, match="8 files in a row"):
-        await source.read(entry, 10)
+
+
+async def test_data_nodes_that_are_away_are_waited_for():
+    storage = Blocks("a", "b")
+    source = scripted(storage, outage_s=600)
+    reading = asyncio.gather(*(source.read(file(path), 10) for path in "ab"))
+    while storage.refused < 8 and not reading.done():
+        assert await source.read(file("empty", 0), 10) == b"x"
+        await asyncio.sleep(0)
+    assert not reading.done()
+    storage.broken.clear()
+    assert await reading == [b"x", b"x"]
+
+
+async def test_data_nodes_that_stay_away_end_the_job_and_a_single_file_does_not():
+    source = scripted(Blocks("a"), outage_s=0.1)
+    assert isinstance(await source.read(file("a"), 10), Fault)
+    source = scripted(Blocks("a", "b"), outage_s=0.1)
+    read = (source.read(file(path), 10) for path in "ab")
+    for ended in await asyncio.gather(*read, return_exceptions=True):
+        assert isinstance(ended, Unavailable)
+        assert "no data node gave a block for 0.1 s (no replica)" in ended.message
 
 
 async def test_a_storage_that_breaks_its_order_is_sorted_while_nothing_was_given():
@@ -373,6 +418,15 @@ def test_uris_that_cannot_be_opened_say_why():
     token = HdfsSettings(web=WebHdfsSettings(token_file=Path("/absent")))
     with pytest.raises(ConfigurationError, match="token_file: /absent cannot be read"):
         locate("webhdfs://host/x", token)
+
+
+def test_a_host_without_a_port_has_hadoops():
+    assert with_port("localhost", {}) == "localhost:8020"
+    assert with_port("[::1]", {}) == "[::1]:8020"
+    assert with_port("localhost:9000", {}) == "localhost:9000"
+    assert with_port("localhost", {"dfs.ha.namenodes.localhost": "a,b"}) == "localhost"
+    assert with_port("no-such-nameservice", {}) == "no-such-nameservice"
+    assert locate("hdfs://localhost/x", HDFS).uri == "hdfs://localhost/x"
 
 
 def test_hadoop_is_configured_by_files_and_options_over_them(tmp_path, monkeypatch):
