@@ -67,7 +67,7 @@ $(HDFS)/target/classpath: $(HDFS_SOURCES)
 .PHONY: test
 test: setup $(HDFS)/target/classpath ## Run all tests
 	$(BIN)/python -m ziglang build test --build-file rerank_zig/build.zig
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup ## Check style, types, layers, contracts and stubs
