@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from common.rpc import GrpcServer, ServerSettings, ServiceBinding
-from sluice.collections.v1 import collections_pb2_grpc
-from sluice.index.v1 import index_pb2_grpc
+from common.rpc import GrpcServer, ServerSettings
 from tests.installation import SLUICE
 from tests.integration.hdfs.lake import Lake
-from tests.integration.ingestor.conftest import CollectionsServicer, IndexServicer, Recorder
+from tests.integration.ingestor.conftest import IndexServicer, Recorder, bindings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,22 +70,10 @@ async def test_a_job_of_three_minutes_with_tickets_of_one(kerberos_dfs, tmp_path
             lake.write_all, {name: f"# {name}\n\nA block has three replicas.\n" for name in names}
         )
     recorder = Recorder()
-    index, collections = PacedIndexer(recorder), CollectionsServicer(recorder)  # type: ignore[abstract]  # the rest is not used
-    bindings = [
-        ServiceBinding(
-            "sluice.index.v1.IndexService",
-            lambda server: index_pb2_grpc.add_IndexServiceServicer_to_server(index, server),
-        ),
-        ServiceBinding(
-            "sluice.collections.v1.CollectionsService",
-            lambda server: collections_pb2_grpc.add_CollectionsServiceServicer_to_server(
-                collections, server
-            ),
-        ),
-    ]
+    paced = bindings(recorder, PacedIndexer(recorder))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("SLUICE_")}
     environ["KRB5CCNAME"] = f"FILE:{tmp_path / 'nobody'}"  # the job has no ticket but its own
-    async with GrpcServer.open(ServerSettings(listen="127.0.0.1:0"), bindings) as server:
+    async with GrpcServer.open(ServerSettings(listen="127.0.0.1:0"), paced) as server:
         file = settings(dfs, server.address, tmp_path)
         started, mark = time.monotonic(), 0
         job = await asyncio.create_subprocess_exec(

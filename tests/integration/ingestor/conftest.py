@@ -211,8 +211,8 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
         return collections_pb2.ActivateVersionResponse(changed=True)
 
 
-def bindings(recorder: Recorder) -> list[ServiceBinding]:
-    index = IndexServicer(recorder)
+def bindings(recorder: Recorder, index: IndexServicer | None = None) -> list[ServiceBinding]:
+    index = index or IndexServicer(recorder)
     collections = CollectionsServicer(recorder)  # type: ignore[abstract]  # the rest is not used
     return [
         ServiceBinding(
