@@ -395,6 +395,7 @@ async def test_a_root_must_be_there(tmp_path, executor):
         ("HDFS://nn:8020/.x/..y/", "hdfs://nn:8020/.x/..y", "/.x/..y"),
         ("webhdfs://Host/a%20b", "webhdfs://Host/a%20b", "/a b"),
         ("swebhdfs://host:1234", "swebhdfs://host:1234", "/"),
+        ("s3://bucket/a/c/?region=eu-west-1", "s3://bucket/a/c", "bucket/a/c"),
     ],
 )
 def test_canonical_uris(given, canonical, path):
