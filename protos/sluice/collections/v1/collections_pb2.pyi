@@ -43,6 +43,31 @@ VERSION_STATE_RETIRED: VersionState.ValueType  # 4
 VERSION_STATE_FAILED: VersionState.ValueType  # 5
 Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
 
+class _FaultKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FaultKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FaultKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FAULT_KIND_UNSPECIFIED: _FaultKind.ValueType  # 0
+    FAULT_KIND_INCOMPLETE: _FaultKind.ValueType  # 1
+    """No revision of it is complete: it lacks its head or other chunks. Send it again."""
+    FAULT_KIND_SURPLUS: _FaultKind.ValueType  # 2
+    """It is complete, and there are chunks of other states besides."""
+    FAULT_KIND_DIVERGED: _FaultKind.ValueType  # 3
+    """Its chunks differ in version or metadata. Send it again."""
+
+class FaultKind(_FaultKind, metaclass=_FaultKindEnumTypeWrapper): ...
+
+FAULT_KIND_UNSPECIFIED: FaultKind.ValueType  # 0
+FAULT_KIND_INCOMPLETE: FaultKind.ValueType  # 1
+"""No revision of it is complete: it lacks its head or other chunks. Send it again."""
+FAULT_KIND_SURPLUS: FaultKind.ValueType  # 2
+"""It is complete, and there are chunks of other states besides."""
+FAULT_KIND_DIVERGED: FaultKind.ValueType  # 3
+"""Its chunks differ in version or metadata. Send it again."""
+Global___FaultKind: _TypeAlias = FaultKind  # noqa: Y015
+
 @_typing.final
 class Embedder(_message.Message):
     """What turned text into vectors. Two versions are comparable only if all of it is equal."""
@@ -124,10 +149,24 @@ class IndexVersion(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     ACTIVATED_AT_FIELD_NUMBER: _builtins.int
     STORE_COLLECTION_FIELD_NUMBER: _builtins.int
+    BUILDER_FIELD_NUMBER: _builtins.int
+    RETIRED_AT_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    FORCED_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     state: Global___VersionState.ValueType
     store_collection: _builtins.str
     """Name of the vector store's collection."""
+    builder: _builtins.str
+    """Who began it; empty for the first version of a collection."""
+    failure: _builtins.str
+    """Why it is FAILED."""
+    fence: _builtins.int
+    """Its create revision, equal to that of the build lock it was begun under: the fencing token. Not
+    stored; filled in where a version is read.
+    """
     @_builtins.property
     def embedder(self) -> Global___Embedder: ...
     @_builtins.property
@@ -140,6 +179,16 @@ class IndexVersion(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def activated_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def retired_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def verdict(self) -> Global___Verdict:
+        """What the last verification said; absent before the first."""
+
+    @_builtins.property
+    def forced(self) -> Global___Forced:
+        """Set when it was activated although it fell short."""
+
     def __init__(
         self,
         *,
@@ -151,14 +200,172 @@ class IndexVersion(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         activated_at: _timestamp_pb2.Timestamp | None = ...,
         store_collection: _builtins.str = ...,
+        builder: _builtins.str = ...,
+        retired_at: _timestamp_pb2.Timestamp | None = ...,
+        verdict: Global___Verdict | None = ...,
+        forced: Global___Forced | None = ...,
+        failure: _builtins.str = ...,
+        fence: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "chunking", b"chunking", "counts", b"counts", "created_at", b"created_at", "embedder", b"embedder"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "chunking", b"chunking", "counts", b"counts", "created_at", b"created_at", "embedder", b"embedder", "forced", b"forced", "retired_at", b"retired_at", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "chunking", b"chunking", "counts", b"counts", "created_at", b"created_at", "embedder", b"embedder", "number", b"number", "state", b"state", "store_collection", b"store_collection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "builder", b"builder", "chunking", b"chunking", "counts", b"counts", "created_at", b"created_at", "embedder", b"embedder", "failure", b"failure", "fence", b"fence", "forced", b"forced", "number", b"number", "retired_at", b"retired_at", "state", b"state", "store_collection", b"store_collection", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IndexVersion: _TypeAlias = IndexVersion  # noqa: Y015
+
+@_typing.final
+class Verdict(_message.Message):
+    """What a verification said of a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSED_FIELD_NUMBER: _builtins.int
+    VERIFIED_AT_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    GOLDEN_FIELD_NUMBER: _builtins.int
+    passed: _builtins.bool
+    @_builtins.property
+    def verified_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One line each, at most 100; empty when it passed."""
+
+    @_builtins.property
+    def golden(self) -> Global___GoldenScore:
+        """Absent where no golden queries were asked."""
+
+    def __init__(
+        self,
+        *,
+        passed: _builtins.bool = ...,
+        verified_at: _timestamp_pb2.Timestamp | None = ...,
+        findings: _abc.Iterable[_builtins.str] | None = ...,
+        golden: Global___GoldenScore | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["golden", b"golden", "verified_at", b"verified_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "golden", b"golden", "passed", b"passed", "verified_at", b"verified_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class GoldenScore(_message.Message):
+    """How well golden queries found what they should."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    ACTIVE_VERSION_FIELD_NUMBER: _builtins.int
+    queries: _builtins.int
+    depth: _builtins.int
+    """Hits looked at for each query."""
+    threshold: _builtins.float
+    """Least score to pass, 0 to 1."""
+    candidate: _builtins.float
+    """Mean over the queries of the share of expected sources among the hits, 0 to 1."""
+    active: _builtins.float
+    """The same for the version active then; absent where there was none that could be asked."""
+    active_version: _builtins.int
+    def __init__(
+        self,
+        *,
+        queries: _builtins.int = ...,
+        depth: _builtins.int = ...,
+        threshold: _builtins.float = ...,
+        candidate: _builtins.float = ...,
+        active: _builtins.float | None = ...,
+        active_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "active", b"active"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "active", b"active", "active_version", b"active_version", "candidate", b"candidate", "depth", b"depth", "queries", b"queries", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
+    _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__active) -> _WhichOneofReturnType__active | None: ...
+
+Global___GoldenScore: _TypeAlias = GoldenScore  # noqa: Y015
+
+@_typing.final
+class Forced(_message.Message):
+    """Who activated a version that fell short."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "by", b"by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Forced: _TypeAlias = Forced  # noqa: Y015
+
+@_typing.final
+class Build(_message.Message):
+    """A build under way: kept under the build lock, gone with it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    BUILDER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_PER_S_FIELD_NUMBER: _builtins.int
+    REPORTED_AT_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    builder: _builtins.str
+    """Who builds, as it named itself."""
+    documents: _builtins.int
+    """Acknowledged up to reported_at."""
+    chunks: _builtins.int
+    documents_per_s: _builtins.float
+    """Over the last report interval."""
+    ttl_s: _builtins.int
+    """How long the lock outlives its last renewal."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def reported_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        builder: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        documents: _builtins.int = ...,
+        chunks: _builtins.int = ...,
+        documents_per_s: _builtins.float = ...,
+        reported_at: _timestamp_pb2.Timestamp | None = ...,
+        ttl_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reported_at", b"reported_at", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["builder", b"builder", "chunks", b"chunks", "documents", b"documents", "documents_per_s", b"documents_per_s", "reported_at", b"reported_at", "since", b"since", "ttl_s", b"ttl_s", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Build: _TypeAlias = Build  # noqa: Y015
 
 @_typing.final
 class Counts(_message.Message):
@@ -259,6 +466,7 @@ class Collection(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    BUILD_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     name: _builtins.str
     @_builtins.property
@@ -269,6 +477,10 @@ class Collection(_message.Message):
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___IndexVersion]:
         """Ascending by number."""
 
+    @_builtins.property
+    def build(self) -> Global___Build:
+        """Absent when nobody builds a version."""
+
     def __init__(
         self,
         *,
@@ -276,10 +488,11 @@ class Collection(_message.Message):
         name: _builtins.str = ...,
         active: Global___ActivePointer | None = ...,
         versions: _abc.Iterable[Global___IndexVersion] | None = ...,
+        build: Global___Build | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "build", b"build"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "name", b"name", "tenant", b"tenant", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "build", b"build", "name", b"name", "tenant", b"tenant", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,17 +673,25 @@ class BeginVersionRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
+    BUILDER_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     collection: _builtins.str
+    builder: _builtins.str
+    """Who builds, told to those it keeps out: host, process, job. At most 256 bytes."""
+    ttl_s: _builtins.int
+    """How long the lock outlives its last renewal, 2 to 600. 0 means 15."""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         collection: _builtins.str = ...,
+        builder: _builtins.str = ...,
+        ttl_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["builder", b"builder", "collection", b"collection", "tenant", b"tenant", "ttl_s", b"ttl_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,6 +699,119 @@ Global___BeginVersionRequest: _TypeAlias = BeginVersionRequest  # noqa: Y015
 
 @_typing.final
 class BeginVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
+    fence: _builtins.int
+    """Hand it to RenewBuild, VerifyVersion, ActivateVersion and EndBuild."""
+    ttl_s: _builtins.int
+    """As granted; at least the one asked for."""
+    @_builtins.property
+    def version(self) -> Global___IndexVersion: ...
+    def __init__(
+        self,
+        *,
+        version: Global___IndexVersion | None = ...,
+        fence: _builtins.int = ...,
+        ttl_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "ttl_s", b"ttl_s", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginVersionResponse: _TypeAlias = BeginVersionResponse  # noqa: Y015
+
+@_typing.final
+class RenewBuildRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    INDEX_VERSION_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_PER_S_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    collection: _builtins.str
+    index_version: _builtins.int
+    fence: _builtins.int
+    documents: _builtins.int
+    """Acknowledged so far."""
+    chunks: _builtins.int
+    documents_per_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        index_version: _builtins.int = ...,
+        fence: _builtins.int = ...,
+        documents: _builtins.int = ...,
+        chunks: _builtins.int = ...,
+        documents_per_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "collection", b"collection", "documents", b"documents", "documents_per_s", b"documents_per_s", "fence", b"fence", "index_version", b"index_version", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewBuildRequest: _TypeAlias = RenewBuildRequest  # noqa: Y015
+
+@_typing.final
+class RenewBuildResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewBuildResponse: _TypeAlias = RenewBuildResponse  # noqa: Y015
+
+@_typing.final
+class EndBuildRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    INDEX_VERSION_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    collection: _builtins.str
+    index_version: _builtins.int
+    fence: _builtins.int
+    reason: _builtins.str
+    """Why a version that is still BUILDING is given up."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        index_version: _builtins.int = ...,
+        fence: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "fence", b"fence", "index_version", b"index_version", "reason", b"reason", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndBuildRequest: _TypeAlias = EndBuildRequest  # noqa: Y015
+
+@_typing.final
+class EndBuildResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
@@ -494,7 +828,7 @@ class BeginVersionResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BeginVersionResponse: _TypeAlias = BeginVersionResponse  # noqa: Y015
+Global___EndBuildResponse: _TypeAlias = EndBuildResponse  # noqa: Y015
 
 @_typing.final
 class VerifyVersionRequest(_message.Message):
@@ -504,12 +838,29 @@ class VerifyVersionRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     INDEX_VERSION_FIELD_NUMBER: _builtins.int
     EXPECTED_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    GOLDEN_QUERIES_FIELD_NUMBER: _builtins.int
+    GOLDEN_THRESHOLD_FIELD_NUMBER: _builtins.int
+    GOLDEN_MAX_DROP_FIELD_NUMBER: _builtins.int
+    GOLDEN_DEPTH_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     collection: _builtins.str
     index_version: _builtins.int
     """0 means the active version."""
     expected_documents: _builtins.int
     """Documents the version must hold; absent means any number."""
+    fence: _builtins.int
+    """Of the builder; 0 for everybody else."""
+    golden_threshold: _builtins.float
+    """Least score to pass, 0 to 1. Absent means 0.9."""
+    golden_max_drop: _builtins.float
+    """How much less than the active version it may score, 0 to 1. Absent means 0.02."""
+    golden_depth: _builtins.int
+    """Hits looked at for each golden query, 1 to 100. 0 means 10."""
+    @_builtins.property
+    def golden_queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___GoldenQuery]:
+        """At most 2,000."""
+
     def __init__(
         self,
         *,
@@ -517,16 +868,57 @@ class VerifyVersionRequest(_message.Message):
         collection: _builtins.str = ...,
         index_version: _builtins.int = ...,
         expected_documents: _builtins.int | None = ...,
+        fence: _builtins.int = ...,
+        golden_queries: _abc.Iterable[Global___GoldenQuery] | None = ...,
+        golden_threshold: _builtins.float | None = ...,
+        golden_max_drop: _builtins.float | None = ...,
+        golden_depth: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_documents", b"_expected_documents", "expected_documents", b"expected_documents"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_documents", b"_expected_documents", "_golden_max_drop", b"_golden_max_drop", "_golden_threshold", b"_golden_threshold", "expected_documents", b"expected_documents", "golden_max_drop", b"golden_max_drop", "golden_threshold", b"golden_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_documents", b"_expected_documents", "collection", b"collection", "expected_documents", b"expected_documents", "index_version", b"index_version", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_documents", b"_expected_documents", "_golden_max_drop", b"_golden_max_drop", "_golden_threshold", b"_golden_threshold", "collection", b"collection", "expected_documents", b"expected_documents", "fence", b"fence", "golden_depth", b"golden_depth", "golden_max_drop", b"golden_max_drop", "golden_queries", b"golden_queries", "golden_threshold", b"golden_threshold", "index_version", b"index_version", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_documents: _TypeAlias = _typing.Literal["expected_documents"]  # noqa: Y015
     _WhichOneofArgType__expected_documents: _TypeAlias = _typing.Literal["_expected_documents", b"_expected_documents"]  # noqa: Y015
+    _WhichOneofReturnType__golden_max_drop: _TypeAlias = _typing.Literal["golden_max_drop"]  # noqa: Y015
+    _WhichOneofArgType__golden_max_drop: _TypeAlias = _typing.Literal["_golden_max_drop", b"_golden_max_drop"]  # noqa: Y015
+    _WhichOneofReturnType__golden_threshold: _TypeAlias = _typing.Literal["golden_threshold"]  # noqa: Y015
+    _WhichOneofArgType__golden_threshold: _TypeAlias = _typing.Literal["_golden_threshold", b"_golden_threshold"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_documents) -> _WhichOneofReturnType__expected_documents | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__golden_max_drop) -> _WhichOneofReturnType__golden_max_drop | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__golden_threshold) -> _WhichOneofReturnType__golden_threshold | None: ...
 
 Global___VerifyVersionRequest: _TypeAlias = VerifyVersionRequest  # noqa: Y015
+
+@_typing.final
+class GoldenQuery(_message.Message):
+    """A query and the sources that must be among its first hits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    @_builtins.property
+    def expected(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Each a source URI, the end of one after a slash, or a document id; 1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        expected: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GoldenQuery: _TypeAlias = GoldenQuery  # noqa: Y015
 
 @_typing.final
 class VerifyVersionResponse(_message.Message):
@@ -535,6 +927,9 @@ class VerifyVersionResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PASSED_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    GOLDEN_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
     passed: _builtins.bool
     @_builtins.property
     def version(self) -> Global___IndexVersion: ...
@@ -542,23 +937,108 @@ class VerifyVersionResponse(_message.Message):
     def findings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """One line each, at most 100; empty when it passed."""
 
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentFault]:
+        """Documents with a fault, at most 1,000."""
+
+    @_builtins.property
+    def golden(self) -> Global___GoldenScore: ...
+    @_builtins.property
+    def misses(self) -> _containers.RepeatedCompositeFieldContainer[Global___GoldenMiss]:
+        """Golden queries that did not find all they should, at most 100, the worst first."""
+
     def __init__(
         self,
         *,
         version: Global___IndexVersion | None = ...,
         passed: _builtins.bool = ...,
         findings: _abc.Iterable[_builtins.str] | None = ...,
+        faults: _abc.Iterable[Global___DocumentFault] | None = ...,
+        golden: Global___GoldenScore | None = ...,
+        misses: _abc.Iterable[Global___GoldenMiss] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["golden", b"golden", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "passed", b"passed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "findings", b"findings", "golden", b"golden", "misses", b"misses", "passed", b"passed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyVersionResponse: _TypeAlias = VerifyVersionResponse  # noqa: Y015
 
 @_typing.final
-class ActivateVersionRequest(_message.Message):
+class DocumentFault(_message.Message):
+    """What is wrong with one document in the store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_URI_FIELD_NUMBER: _builtins.int
+    CONTAINER_URI_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SURPLUS_CHUNKS_FIELD_NUMBER: _builtins.int
+    document_id: _builtins.str
+    source_uri: _builtins.str
+    container_uri: _builtins.str
+    """The file it is a part of; empty for a document that is its source."""
+    kind: Global___FaultKind.ValueType
+    surplus_chunks: _builtins.int
+    """Chunks that a repair deletes."""
+    def __init__(
+        self,
+        *,
+        document_id: _builtins.str = ...,
+        source_uri: _builtins.str = ...,
+        container_uri: _builtins.str = ...,
+        kind: Global___FaultKind.ValueType = ...,
+        surplus_chunks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_uri", b"container_uri", "document_id", b"document_id", "kind", b"kind", "source_uri", b"source_uri", "surplus_chunks", b"surplus_chunks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentFault: _TypeAlias = DocumentFault  # noqa: Y015
+
+@_typing.final
+class GoldenMiss(_message.Message):
+    """A golden query that did not find all it should."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    ACTIVE_FINDS_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    active_finds: _builtins.bool
+    """Whether the active version finds all of it."""
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it did not find."""
+
+    @_builtins.property
+    def found(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Source URIs of its first hits, at most 10."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+        found: _abc.Iterable[_builtins.str] | None = ...,
+        active_finds: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_finds", b"active_finds", "found", b"found", "missing", b"missing", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GoldenMiss: _TypeAlias = GoldenMiss  # noqa: Y015
+
+@_typing.final
+class RepairVersionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_FIELD_NUMBER: _builtins.int
@@ -567,6 +1047,7 @@ class ActivateVersionRequest(_message.Message):
     tenant: _builtins.str
     collection: _builtins.str
     index_version: _builtins.int
+    """0 means the active version."""
     def __init__(
         self,
         *,
@@ -577,6 +1058,72 @@ class ActivateVersionRequest(_message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "index_version", b"index_version", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairVersionRequest: _TypeAlias = RepairVersionRequest  # noqa: Y015
+
+@_typing.final
+class RepairVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_CHUNKS_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    deleted_chunks: _builtins.int
+    incomplete_documents: _builtins.int
+    """How many there are in all."""
+    @_builtins.property
+    def incomplete(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentFault]:
+        """Documents that must be sent again, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        deleted_chunks: _builtins.int = ...,
+        incomplete: _abc.Iterable[Global___DocumentFault] | None = ...,
+        incomplete_documents: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_chunks", b"deleted_chunks", "incomplete", b"incomplete", "incomplete_documents", b"incomplete_documents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairVersionResponse: _TypeAlias = RepairVersionResponse  # noqa: Y015
+
+@_typing.final
+class ActivateVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    INDEX_VERSION_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    collection: _builtins.str
+    index_version: _builtins.int
+    fence: _builtins.int
+    """Of the builder; 0 for everybody else."""
+    force: _builtins.bool
+    """Activate it although it fell short of its verification; requested_by is kept in its record."""
+    requested_by: _builtins.str
+    """Who asks, as user@host. At most 256 bytes; required with force."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        index_version: _builtins.int = ...,
+        fence: _builtins.int = ...,
+        force: _builtins.bool = ...,
+        requested_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "fence", b"fence", "force", b"force", "index_version", b"index_version", "requested_by", b"requested_by", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -612,17 +1159,21 @@ class RollBackCollectionRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     collection: _builtins.str
+    to_version: _builtins.int
+    """A version that was active before; 0 means the last such."""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         collection: _builtins.str = ...,
+        to_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "tenant", b"tenant", "to_version", b"to_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -677,12 +1228,21 @@ Global___DeleteVersionRequest: _TypeAlias = DeleteVersionRequest  # noqa: Y015
 class DeleteVersionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    PENDING_FIELD_NUMBER: _builtins.int
+    USED_BY_FIELD_NUMBER: _builtins.int
+    pending: _builtins.bool
+    """True: its store goes when those have let go that still use it."""
+    @_builtins.property
+    def used_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
+        *,
+        pending: _builtins.bool = ...,
+        used_by: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending", "used_by", b"used_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,10 +63,25 @@ class CollectionsServiceStub:
                 request_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.BeginVersionRequest.SerializeToString,
                 response_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.BeginVersionResponse.FromString,
                 _registered_method=True)
+        self.RenewBuild = channel.unary_unary(
+                '/sluice.collections.v1.CollectionsService/RenewBuild',
+                request_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.RenewBuildRequest.SerializeToString,
+                response_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.RenewBuildResponse.FromString,
+                _registered_method=True)
+        self.EndBuild = channel.unary_unary(
+                '/sluice.collections.v1.CollectionsService/EndBuild',
+                request_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.EndBuildRequest.SerializeToString,
+                response_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.EndBuildResponse.FromString,
+                _registered_method=True)
         self.VerifyVersion = channel.unary_unary(
                 '/sluice.collections.v1.CollectionsService/VerifyVersion',
                 request_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.VerifyVersionRequest.SerializeToString,
                 response_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.VerifyVersionResponse.FromString,
+                _registered_method=True)
+        self.RepairVersion = channel.unary_unary(
+                '/sluice.collections.v1.CollectionsService/RepairVersion',
+                request_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.RepairVersionRequest.SerializeToString,
+                response_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.RepairVersionResponse.FromString,
                 _registered_method=True)
         self.ActivateVersion = channel.unary_unary(
                 '/sluice.collections.v1.CollectionsService/ActivateVersion',
@@ -125,17 +140,56 @@ class CollectionsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BeginVersion(self, request, context):
-        """Begins the next version beside the active one, in state BUILDING. Every call takes a new
-        number.
+        """Takes the build lock of a collection and begins its next version beside the active one, in
+        state BUILDING. Every call takes a new number, and with it a store of its own. The lock ends
+        ttl_s after its last renewal: whoever builds calls RenewBuild every third of it, and stops when
+        no renewal has succeeded for that long. The version takes documents only while the lock is held.
+
+        Errors: ABORTED (another builds; the message says who and since when, RetryInfo when it may be
+        over).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewBuild(self, request, context):
+        """Renews the build lock and says how far the build is. Any indexer takes it.
+
+        Errors: FAILED_PRECONDITION (the lock was lost: nothing can be written to the version or swap
+        it any more; begin another).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndBuild(self, request, context):
+        """Releases the build lock. A version that is still BUILDING becomes FAILED; one that was verified
+        stays as it is. Ending a build that was lost changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyVersion(self, request, context):
-        """Checks that every document of a version is complete and counts it. A BUILDING version that
-        passes becomes READY. An expectation that does not hold, or a document with missing or surplus
-        chunks, is reported in the response and leaves the state as it was.
+        """Checks that every document of a version is complete, counts it, and runs golden queries against
+        it and against the active version. With the fence of its builder a BUILDING version becomes
+        READY, takes no more documents, and keeps the verdict: one that fell short is not activated
+        unless forced. Without a fence nothing moves: the verdict of a READY version is replaced, every
+        other version is only reported on.
+
+        Errors: FAILED_PRECONDITION (the fence is no longer that of the build lock; golden queries, but
+        no query server runs).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairVersion(self, request, context):
+        """Deletes chunks that belong to no complete document and those left of earlier states. A document
+        that lacks chunks cannot be mended from the store: it is named, to be sent again.
+
+        Errors: FAILED_PRECONDITION (the version is being written; the message says through which
+        indexers).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,27 +197,31 @@ class CollectionsServiceServicer:
 
     def ActivateVersion(self, request, context):
         """Makes a READY or RETIRED version the active one in a single transaction; the version that was
-        active becomes RETIRED. Activating the active version changes nothing and says so.
+        active becomes RETIRED. With a fence the transaction also compares the build lock. Activating
+        the active version changes nothing and says so.
 
-        Errors: FAILED_PRECONDITION (the version is BUILDING or FAILED).
+        Errors: FAILED_PRECONDITION (the version is BUILDING or FAILED; it fell short of its
+        verification and force is not set; the fence is no longer that of the build lock).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollBackCollection(self, request, context):
-        """Activates the version that was active before, if it is still kept.
+        """Activates a version that was active before, if it is still kept: the one before, or any by its
+        number.
 
-        Errors: FAILED_PRECONDITION (there is none).
+        Errors: FAILED_PRECONDITION (there is none, or that one never was active).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVersion(self, request, context):
-        """Deletes a version that is not active.
+        """Deletes a version that is neither active nor being built. While a server still reads or writes
+        it, it becomes FAILED at once and its store goes when the last one has let go.
 
-        Errors: FAILED_PRECONDITION (the version is active).
+        Errors: FAILED_PRECONDITION (the version is active, or being built).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,10 +255,25 @@ def add_CollectionsServiceServicer_to_server(servicer, server):
                     request_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.BeginVersionRequest.FromString,
                     response_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.BeginVersionResponse.SerializeToString,
             ),
+            'RenewBuild': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewBuild,
+                    request_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.RenewBuildRequest.FromString,
+                    response_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.RenewBuildResponse.SerializeToString,
+            ),
+            'EndBuild': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndBuild,
+                    request_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.EndBuildRequest.FromString,
+                    response_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.EndBuildResponse.SerializeToString,
+            ),
             'VerifyVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyVersion,
                     request_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.VerifyVersionRequest.FromString,
                     response_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.VerifyVersionResponse.SerializeToString,
+            ),
+            'RepairVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairVersion,
+                    request_deserializer=sluice_dot_collections_dot_v1_dot_collections__pb2.RepairVersionRequest.FromString,
+                    response_serializer=sluice_dot_collections_dot_v1_dot_collections__pb2.RepairVersionResponse.SerializeToString,
             ),
             'ActivateVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.ActivateVersion,
@@ -368,6 +441,60 @@ class CollectionsService:
             _registered_method=True)
 
     @staticmethod
+    def RenewBuild(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.collections.v1.CollectionsService/RenewBuild',
+            sluice_dot_collections_dot_v1_dot_collections__pb2.RenewBuildRequest.SerializeToString,
+            sluice_dot_collections_dot_v1_dot_collections__pb2.RenewBuildResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndBuild(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.collections.v1.CollectionsService/EndBuild',
+            sluice_dot_collections_dot_v1_dot_collections__pb2.EndBuildRequest.SerializeToString,
+            sluice_dot_collections_dot_v1_dot_collections__pb2.EndBuildResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def VerifyVersion(request,
             target,
             options=(),
@@ -384,6 +511,33 @@ class CollectionsService:
             '/sluice.collections.v1.CollectionsService/VerifyVersion',
             sluice_dot_collections_dot_v1_dot_collections__pb2.VerifyVersionRequest.SerializeToString,
             sluice_dot_collections_dot_v1_dot_collections__pb2.VerifyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.collections.v1.CollectionsService/RepairVersion',
+            sluice_dot_collections_dot_v1_dot_collections__pb2.RepairVersionRequest.SerializeToString,
+            sluice_dot_collections_dot_v1_dot_collections__pb2.RepairVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,29 +52,60 @@ class CollectionsServiceStub:
     Deleting what is not there is NOT_FOUND.
     """
     BeginVersion: _grpc.UnaryUnaryMultiCallable[_collections_pb2.BeginVersionRequest, _collections_pb2.BeginVersionResponse]
-    """Begins the next version beside the active one, in state BUILDING. Every call takes a new
-    number.
+    """Takes the build lock of a collection and begins its next version beside the active one, in
+    state BUILDING. Every call takes a new number, and with it a store of its own. The lock ends
+    ttl_s after its last renewal: whoever builds calls RenewBuild every third of it, and stops when
+    no renewal has succeeded for that long. The version takes documents only while the lock is held.
+
+    Errors: ABORTED (another builds; the message says who and since when, RetryInfo when it may be
+    over).
+    """
+    RenewBuild: _grpc.UnaryUnaryMultiCallable[_collections_pb2.RenewBuildRequest, _collections_pb2.RenewBuildResponse]
+    """Renews the build lock and says how far the build is. Any indexer takes it.
+
+    Errors: FAILED_PRECONDITION (the lock was lost: nothing can be written to the version or swap
+    it any more; begin another).
+    """
+    EndBuild: _grpc.UnaryUnaryMultiCallable[_collections_pb2.EndBuildRequest, _collections_pb2.EndBuildResponse]
+    """Releases the build lock. A version that is still BUILDING becomes FAILED; one that was verified
+    stays as it is. Ending a build that was lost changes nothing.
     """
     VerifyVersion: _grpc.UnaryUnaryMultiCallable[_collections_pb2.VerifyVersionRequest, _collections_pb2.VerifyVersionResponse]
-    """Checks that every document of a version is complete and counts it. A BUILDING version that
-    passes becomes READY. An expectation that does not hold, or a document with missing or surplus
-    chunks, is reported in the response and leaves the state as it was.
+    """Checks that every document of a version is complete, counts it, and runs golden queries against
+    it and against the active version. With the fence of its builder a BUILDING version becomes
+    READY, takes no more documents, and keeps the verdict: one that fell short is not activated
+    unless forced. Without a fence nothing moves: the verdict of a READY version is replaced, every
+    other version is only reported on.
+
+    Errors: FAILED_PRECONDITION (the fence is no longer that of the build lock; golden queries, but
+    no query server runs).
+    """
+    RepairVersion: _grpc.UnaryUnaryMultiCallable[_collections_pb2.RepairVersionRequest, _collections_pb2.RepairVersionResponse]
+    """Deletes chunks that belong to no complete document and those left of earlier states. A document
+    that lacks chunks cannot be mended from the store: it is named, to be sent again.
+
+    Errors: FAILED_PRECONDITION (the version is being written; the message says through which
+    indexers).
     """
     ActivateVersion: _grpc.UnaryUnaryMultiCallable[_collections_pb2.ActivateVersionRequest, _collections_pb2.ActivateVersionResponse]
     """Makes a READY or RETIRED version the active one in a single transaction; the version that was
-    active becomes RETIRED. Activating the active version changes nothing and says so.
+    active becomes RETIRED. With a fence the transaction also compares the build lock. Activating
+    the active version changes nothing and says so.
 
-    Errors: FAILED_PRECONDITION (the version is BUILDING or FAILED).
+    Errors: FAILED_PRECONDITION (the version is BUILDING or FAILED; it fell short of its
+    verification and force is not set; the fence is no longer that of the build lock).
     """
     RollBackCollection: _grpc.UnaryUnaryMultiCallable[_collections_pb2.RollBackCollectionRequest, _collections_pb2.RollBackCollectionResponse]
-    """Activates the version that was active before, if it is still kept.
+    """Activates a version that was active before, if it is still kept: the one before, or any by its
+    number.
 
-    Errors: FAILED_PRECONDITION (there is none).
+    Errors: FAILED_PRECONDITION (there is none, or that one never was active).
     """
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_collections_pb2.DeleteVersionRequest, _collections_pb2.DeleteVersionResponse]
-    """Deletes a version that is not active.
+    """Deletes a version that is neither active nor being built. While a server still reads or writes
+    it, it becomes FAILED at once and its store goes when the last one has let go.
 
-    Errors: FAILED_PRECONDITION (the version is active).
+    Errors: FAILED_PRECONDITION (the version is active, or being built).
     """
 
 @_typing.type_check_only
@@ -101,29 +132,60 @@ class CollectionsServiceAsyncStub(CollectionsServiceStub):
     Deleting what is not there is NOT_FOUND.
     """
     BeginVersion: _aio.UnaryUnaryMultiCallable[_collections_pb2.BeginVersionRequest, _collections_pb2.BeginVersionResponse]  # type: ignore[assignment]
-    """Begins the next version beside the active one, in state BUILDING. Every call takes a new
-    number.
+    """Takes the build lock of a collection and begins its next version beside the active one, in
+    state BUILDING. Every call takes a new number, and with it a store of its own. The lock ends
+    ttl_s after its last renewal: whoever builds calls RenewBuild every third of it, and stops when
+    no renewal has succeeded for that long. The version takes documents only while the lock is held.
+
+    Errors: ABORTED (another builds; the message says who and since when, RetryInfo when it may be
+    over).
+    """
+    RenewBuild: _aio.UnaryUnaryMultiCallable[_collections_pb2.RenewBuildRequest, _collections_pb2.RenewBuildResponse]  # type: ignore[assignment]
+    """Renews the build lock and says how far the build is. Any indexer takes it.
+
+    Errors: FAILED_PRECONDITION (the lock was lost: nothing can be written to the version or swap
+    it any more; begin another).
+    """
+    EndBuild: _aio.UnaryUnaryMultiCallable[_collections_pb2.EndBuildRequest, _collections_pb2.EndBuildResponse]  # type: ignore[assignment]
+    """Releases the build lock. A version that is still BUILDING becomes FAILED; one that was verified
+    stays as it is. Ending a build that was lost changes nothing.
     """
     VerifyVersion: _aio.UnaryUnaryMultiCallable[_collections_pb2.VerifyVersionRequest, _collections_pb2.VerifyVersionResponse]  # type: ignore[assignment]
-    """Checks that every document of a version is complete and counts it. A BUILDING version that
-    passes becomes READY. An expectation that does not hold, or a document with missing or surplus
-    chunks, is reported in the response and leaves the state as it was.
+    """Checks that every document of a version is complete, counts it, and runs golden queries against
+    it and against the active version. With the fence of its builder a BUILDING version becomes
+    READY, takes no more documents, and keeps the verdict: one that fell short is not activated
+    unless forced. Without a fence nothing moves: the verdict of a READY version is replaced, every
+    other version is only reported on.
+
+    Errors: FAILED_PRECONDITION (the fence is no longer that of the build lock; golden queries, but
+    no query server runs).
+    """
+    RepairVersion: _aio.UnaryUnaryMultiCallable[_collections_pb2.RepairVersionRequest, _collections_pb2.RepairVersionResponse]  # type: ignore[assignment]
+    """Deletes chunks that belong to no complete document and those left of earlier states. A document
+    that lacks chunks cannot be mended from the store: it is named, to be sent again.
+
+    Errors: FAILED_PRECONDITION (the version is being written; the message says through which
+    indexers).
     """
     ActivateVersion: _aio.UnaryUnaryMultiCallable[_collections_pb2.ActivateVersionRequest, _collections_pb2.ActivateVersionResponse]  # type: ignore[assignment]
     """Makes a READY or RETIRED version the active one in a single transaction; the version that was
-    active becomes RETIRED. Activating the active version changes nothing and says so.
+    active becomes RETIRED. With a fence the transaction also compares the build lock. Activating
+    the active version changes nothing and says so.
 
-    Errors: FAILED_PRECONDITION (the version is BUILDING or FAILED).
+    Errors: FAILED_PRECONDITION (the version is BUILDING or FAILED; it fell short of its
+    verification and force is not set; the fence is no longer that of the build lock).
     """
     RollBackCollection: _aio.UnaryUnaryMultiCallable[_collections_pb2.RollBackCollectionRequest, _collections_pb2.RollBackCollectionResponse]  # type: ignore[assignment]
-    """Activates the version that was active before, if it is still kept.
+    """Activates a version that was active before, if it is still kept: the one before, or any by its
+    number.
 
-    Errors: FAILED_PRECONDITION (there is none).
+    Errors: FAILED_PRECONDITION (there is none, or that one never was active).
     """
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_collections_pb2.DeleteVersionRequest, _collections_pb2.DeleteVersionResponse]  # type: ignore[assignment]
-    """Deletes a version that is not active.
+    """Deletes a version that is neither active nor being built. While a server still reads or writes
+    it, it becomes FAILED at once and its store goes when the last one has let go.
 
-    Errors: FAILED_PRECONDITION (the version is active).
+    Errors: FAILED_PRECONDITION (the version is active, or being built).
     """
 
 class CollectionsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -177,8 +239,35 @@ class CollectionsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collections_pb2.BeginVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.BeginVersionResponse, _abc.Awaitable[_collections_pb2.BeginVersionResponse]]:
-        """Begins the next version beside the active one, in state BUILDING. Every call takes a new
-        number.
+        """Takes the build lock of a collection and begins its next version beside the active one, in
+        state BUILDING. Every call takes a new number, and with it a store of its own. The lock ends
+        ttl_s after its last renewal: whoever builds calls RenewBuild every third of it, and stops when
+        no renewal has succeeded for that long. The version takes documents only while the lock is held.
+
+        Errors: ABORTED (another builds; the message says who and since when, RetryInfo when it may be
+        over).
+        """
+
+    @_abc_1.abstractmethod
+    def RenewBuild(
+        self,
+        request: _collections_pb2.RenewBuildRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.RenewBuildResponse, _abc.Awaitable[_collections_pb2.RenewBuildResponse]]:
+        """Renews the build lock and says how far the build is. Any indexer takes it.
+
+        Errors: FAILED_PRECONDITION (the lock was lost: nothing can be written to the version or swap
+        it any more; begin another).
+        """
+
+    @_abc_1.abstractmethod
+    def EndBuild(
+        self,
+        request: _collections_pb2.EndBuildRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.EndBuildResponse, _abc.Awaitable[_collections_pb2.EndBuildResponse]]:
+        """Releases the build lock. A version that is still BUILDING becomes FAILED; one that was verified
+        stays as it is. Ending a build that was lost changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -187,9 +276,27 @@ class CollectionsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collections_pb2.VerifyVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.VerifyVersionResponse, _abc.Awaitable[_collections_pb2.VerifyVersionResponse]]:
-        """Checks that every document of a version is complete and counts it. A BUILDING version that
-        passes becomes READY. An expectation that does not hold, or a document with missing or surplus
-        chunks, is reported in the response and leaves the state as it was.
+        """Checks that every document of a version is complete, counts it, and runs golden queries against
+        it and against the active version. With the fence of its builder a BUILDING version becomes
+        READY, takes no more documents, and keeps the verdict: one that fell short is not activated
+        unless forced. Without a fence nothing moves: the verdict of a READY version is replaced, every
+        other version is only reported on.
+
+        Errors: FAILED_PRECONDITION (the fence is no longer that of the build lock; golden queries, but
+        no query server runs).
+        """
+
+    @_abc_1.abstractmethod
+    def RepairVersion(
+        self,
+        request: _collections_pb2.RepairVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.RepairVersionResponse, _abc.Awaitable[_collections_pb2.RepairVersionResponse]]:
+        """Deletes chunks that belong to no complete document and those left of earlier states. A document
+        that lacks chunks cannot be mended from the store: it is named, to be sent again.
+
+        Errors: FAILED_PRECONDITION (the version is being written; the message says through which
+        indexers).
         """
 
     @_abc_1.abstractmethod
@@ -199,9 +306,11 @@ class CollectionsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.ActivateVersionResponse, _abc.Awaitable[_collections_pb2.ActivateVersionResponse]]:
         """Makes a READY or RETIRED version the active one in a single transaction; the version that was
-        active becomes RETIRED. Activating the active version changes nothing and says so.
+        active becomes RETIRED. With a fence the transaction also compares the build lock. Activating
+        the active version changes nothing and says so.
 
-        Errors: FAILED_PRECONDITION (the version is BUILDING or FAILED).
+        Errors: FAILED_PRECONDITION (the version is BUILDING or FAILED; it fell short of its
+        verification and force is not set; the fence is no longer that of the build lock).
         """
 
     @_abc_1.abstractmethod
@@ -210,9 +319,10 @@ class CollectionsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collections_pb2.RollBackCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.RollBackCollectionResponse, _abc.Awaitable[_collections_pb2.RollBackCollectionResponse]]:
-        """Activates the version that was active before, if it is still kept.
+        """Activates a version that was active before, if it is still kept: the one before, or any by its
+        number.
 
-        Errors: FAILED_PRECONDITION (there is none).
+        Errors: FAILED_PRECONDITION (there is none, or that one never was active).
         """
 
     @_abc_1.abstractmethod
@@ -221,9 +331,10 @@ class CollectionsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collections_pb2.DeleteVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.DeleteVersionResponse, _abc.Awaitable[_collections_pb2.DeleteVersionResponse]]:
-        """Deletes a version that is not active.
+        """Deletes a version that is neither active nor being built. While a server still reads or writes
+        it, it becomes FAILED at once and its store goes when the last one has let go.
 
-        Errors: FAILED_PRECONDITION (the version is active).
+        Errors: FAILED_PRECONDITION (the version is active, or being built).
         """
 
 def add_CollectionsServiceServicer_to_server(servicer: CollectionsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -77,8 +77,10 @@ class IndexServiceServicer:
         Errors: INVALID_ARGUMENT (first message is no opening, a second opening, an empty batch, a
         batch over the limits in StreamOpened, the same document_id twice in one batch, text that is
         not UTF-8); NOT_FOUND (no such collection or version); FAILED_PRECONDITION (the version does
-        not take writes, or was written with another embedder or chunking); DEADLINE_EXCEEDED (the
-        opening did not come in time).
+        not take writes, or was written with another embedder or chunking); ABORTED (the version is
+        being repaired; open the stream again later); DEADLINE_EXCEEDED (the opening did not come in
+        time). Whether a version still takes writes is asked before each batch, so that a stream may
+        also end with FAILED_PRECONDITION when another version was activated or the build lock lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

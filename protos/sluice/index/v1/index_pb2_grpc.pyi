@@ -52,8 +52,10 @@ class IndexServiceStub:
     Errors: INVALID_ARGUMENT (first message is no opening, a second opening, an empty batch, a
     batch over the limits in StreamOpened, the same document_id twice in one batch, text that is
     not UTF-8); NOT_FOUND (no such collection or version); FAILED_PRECONDITION (the version does
-    not take writes, or was written with another embedder or chunking); DEADLINE_EXCEEDED (the
-    opening did not come in time).
+    not take writes, or was written with another embedder or chunking); ABORTED (the version is
+    being repaired; open the stream again later); DEADLINE_EXCEEDED (the opening did not come in
+    time). Whether a version still takes writes is asked before each batch, so that a stream may
+    also end with FAILED_PRECONDITION when another version was activated or the build lock lost.
     """
     DeleteDocuments: _grpc.UnaryUnaryMultiCallable[_index_pb2.DeleteDocumentsRequest, _index_pb2.DeleteDocumentsResponse]
     """Deletes documents by id, or all that a container holds up to a version. Deleting what is not
@@ -94,8 +96,10 @@ class IndexServiceAsyncStub(IndexServiceStub):
     Errors: INVALID_ARGUMENT (first message is no opening, a second opening, an empty batch, a
     batch over the limits in StreamOpened, the same document_id twice in one batch, text that is
     not UTF-8); NOT_FOUND (no such collection or version); FAILED_PRECONDITION (the version does
-    not take writes, or was written with another embedder or chunking); DEADLINE_EXCEEDED (the
-    opening did not come in time).
+    not take writes, or was written with another embedder or chunking); ABORTED (the version is
+    being repaired; open the stream again later); DEADLINE_EXCEEDED (the opening did not come in
+    time). Whether a version still takes writes is asked before each batch, so that a stream may
+    also end with FAILED_PRECONDITION when another version was activated or the build lock lost.
     """
     DeleteDocuments: _aio.UnaryUnaryMultiCallable[_index_pb2.DeleteDocumentsRequest, _index_pb2.DeleteDocumentsResponse]  # type: ignore[assignment]
     """Deletes documents by id, or all that a container holds up to a version. Deleting what is not
@@ -139,8 +143,10 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (first message is no opening, a second opening, an empty batch, a
         batch over the limits in StreamOpened, the same document_id twice in one batch, text that is
         not UTF-8); NOT_FOUND (no such collection or version); FAILED_PRECONDITION (the version does
-        not take writes, or was written with another embedder or chunking); DEADLINE_EXCEEDED (the
-        opening did not come in time).
+        not take writes, or was written with another embedder or chunking); ABORTED (the version is
+        being repaired; open the stream again later); DEADLINE_EXCEEDED (the opening did not come in
+        time). Whether a version still takes writes is asked before each batch, so that a stream may
+        also end with FAILED_PRECONDITION when another version was activated or the build lock lost.
         """
 
     @_abc_1.abstractmethod

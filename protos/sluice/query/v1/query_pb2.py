@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sluice.document.v1 import document_pb2 as sluice_dot_document_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsluice/query/v1/query.proto\x12\x0fsluice.query.v1\x1a!sluice/document/v1/document.proto\"\xb0\x02\n\rSearchRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12)\n\x06vector\x18\x04 \x01(\x0b\x32\x17.sluice.query.v1.VectorH\x00\x12\r\n\x05top_k\x18\x05 \x01(\x05\x12\x17\n\x0f\x63\x61ndidate_count\x18\x06 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12+\n\x06rerank\x18\x08 \x01(\x0e\x32\x1b.sluice.query.v1.RerankMode\x12/\n\x07weights\x18\t \x01(\x0b\x32\x1e.sluice.query.v1.RerankWeights\x12\x10\n\x08\x61t_least\x18\n \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x42\x07\n\x05query\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x92\x01\n\rRerankWeights\x12\x12\n\x05\x61lpha\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x02k1\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x01\x62\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x35\n\rnormalisation\x18\x04 \x01(\x0e\x32\x1e.sluice.query.v1.NormalisationB\x08\n\x06_alphaB\x05\n\x03_k1B\x04\n\x02_b\"\xf1\x01\n\x0eSearchResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.sluice.query.v1.Hit\x12\x15\n\rindex_version\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12.\n\x08\x64\x65graded\x18\x04 \x03(\x0e\x32\x1c.sluice.query.v1.Degradation\x12-\n\x07timings\x18\x05 \x03(\x0b\x32\x1c.sluice.query.v1.StageTiming\x12\x31\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1c.sluice.query.v1.Explanation\"\xd4\x03\n\x03Hit\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\x10\n\x08\x63hunk_id\x18\x02 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x12\n\nsource_uri\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12/\n\x04span\x18\x07 \x01(\x0b\x32!.sluice.document.v1.CharacterSpan\x12\x0c\n\x04page\x18\x08 \x01(\r\x12\x0c\n\x04text\x18\t \x01(\t\x12\x34\n\x08metadata\x18\n \x03(\x0b\x32\".sluice.query.v1.Hit.MetadataEntry\x12\r\n\x05score\x18\x0b \x01(\x01\x12*\n\x05parts\x18\x0c \x01(\x0b\x32\x1b.sluice.query.v1.ScoreParts\x12\x35\n\nhighlights\x18\r \x03(\x0b\x32!.sluice.document.v1.CharacterSpan\x12\x18\n\x10\x64ocument_version\x18\x0e \x01(\x03\x1aR\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.sluice.document.v1.MetadataValue:\x02\x38\x01\"b\n\nScoreParts\x12\x12\n\nsimilarity\x18\x01 \x01(\x01\x12\r\n\x05\x64\x65nse\x18\x02 \x01(\x01\x12\x0c\n\x04\x62m25\x18\x03 \x01(\x01\x12\x0f\n\x07lexical\x18\x04 \x01(\x01\x12\x12\n\ndense_rank\x18\x05 \x01(\x05\"1\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x01\"\xd0\x01\n\x0b\x45xplanation\x12\r\n\x05terms\x18\x01 \x03(\t\x12+\n\x06rerank\x18\x02 \x01(\x0e\x32\x1b.sluice.query.v1.RerankMode\x12\r\n\x05\x61lpha\x18\x03 \x01(\x01\x12\n\n\x02k1\x18\x04 \x01(\x01\x12\t\n\x01\x62\x18\x05 \x01(\x01\x12\x35\n\rnormalisation\x18\x06 \x01(\x0e\x32\x1e.sluice.query.v1.Normalisation\x12\x12\n\ncandidates\x18\x07 \x01(\x05\x12\x14\n\x0cstore_filter\x18\x08 \x01(\t\"W\n\x13SearchStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12.\n\x06search\x18\x02 \x01(\x0b\x32\x1e.sluice.query.v1.SearchRequest\"\x96\x01\n\x14SearchStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x33\n\x08response\x18\x02 \x01(\x0b\x32\x1f.sluice.query.v1.SearchResponseH\x00\x12-\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1c.sluice.query.v1.SearchErrorH\x00\x42\x08\n\x06result\",\n\x0bSearchError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t*p\n\nRerankMode\x12\x1b\n\x17RERANK_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11RERANK_MODE_DENSE\x10\x01\x12\x15\n\x11RERANK_MODE_FUSED\x10\x02\x12\x17\n\x13RERANK_MODE_LEXICAL\x10\x03*h\n\rNormalisation\x12\x1d\n\x19NORMALISATION_UNSPECIFIED\x10\x00\x12\x19\n\x15NORMALISATION_MIN_MAX\x10\x01\x12\x1d\n\x19NORMALISATION_THEORETICAL\x10\x02*g\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45GRADATION_RERANK_SKIPPED\x10\x01\x12\x1b\n\x17\x44\x45GRADATION_STALE_ROUTE\x10\x02\x32\xba\x01\n\x0cQueryService\x12I\n\x06Search\x12\x1e.sluice.query.v1.SearchRequest\x1a\x1f.sluice.query.v1.SearchResponse\x12_\n\x0cSearchStream\x12$.sluice.query.v1.SearchStreamRequest\x1a%.sluice.query.v1.SearchStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsluice/query/v1/query.proto\x12\x0fsluice.query.v1\x1a!sluice/document/v1/document.proto\"\xc7\x02\n\rSearchRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12)\n\x06vector\x18\x04 \x01(\x0b\x32\x17.sluice.query.v1.VectorH\x00\x12\r\n\x05top_k\x18\x05 \x01(\x05\x12\x17\n\x0f\x63\x61ndidate_count\x18\x06 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12+\n\x06rerank\x18\x08 \x01(\x0e\x32\x1b.sluice.query.v1.RerankMode\x12/\n\x07weights\x18\t \x01(\x0b\x32\x1e.sluice.query.v1.RerankWeights\x12\x10\n\x08\x61t_least\x18\n \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x12\x15\n\rindex_version\x18\x0c \x01(\x04\x42\x07\n\x05query\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x92\x01\n\rRerankWeights\x12\x12\n\x05\x61lpha\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x02k1\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x01\x62\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x35\n\rnormalisation\x18\x04 \x01(\x0e\x32\x1e.sluice.query.v1.NormalisationB\x08\n\x06_alphaB\x05\n\x03_k1B\x04\n\x02_b\"\xf1\x01\n\x0eSearchResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.sluice.query.v1.Hit\x12\x15\n\rindex_version\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12.\n\x08\x64\x65graded\x18\x04 \x03(\x0e\x32\x1c.sluice.query.v1.Degradation\x12-\n\x07timings\x18\x05 \x03(\x0b\x32\x1c.sluice.query.v1.StageTiming\x12\x31\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1c.sluice.query.v1.Explanation\"\xd4\x03\n\x03Hit\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\x10\n\x08\x63hunk_id\x18\x02 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x12\n\nsource_uri\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12/\n\x04span\x18\x07 \x01(\x0b\x32!.sluice.document.v1.CharacterSpan\x12\x0c\n\x04page\x18\x08 \x01(\r\x12\x0c\n\x04text\x18\t \x01(\t\x12\x34\n\x08metadata\x18\n \x03(\x0b\x32\".sluice.query.v1.Hit.MetadataEntry\x12\r\n\x05score\x18\x0b \x01(\x01\x12*\n\x05parts\x18\x0c \x01(\x0b\x32\x1b.sluice.query.v1.ScoreParts\x12\x35\n\nhighlights\x18\r \x03(\x0b\x32!.sluice.document.v1.CharacterSpan\x12\x18\n\x10\x64ocument_version\x18\x0e \x01(\x03\x1aR\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.sluice.document.v1.MetadataValue:\x02\x38\x01\"b\n\nScoreParts\x12\x12\n\nsimilarity\x18\x01 \x01(\x01\x12\r\n\x05\x64\x65nse\x18\x02 \x01(\x01\x12\x0c\n\x04\x62m25\x18\x03 \x01(\x01\x12\x0f\n\x07lexical\x18\x04 \x01(\x01\x12\x12\n\ndense_rank\x18\x05 \x01(\x05\"1\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x01\"\xd0\x01\n\x0b\x45xplanation\x12\r\n\x05terms\x18\x01 \x03(\t\x12+\n\x06rerank\x18\x02 \x01(\x0e\x32\x1b.sluice.query.v1.RerankMode\x12\r\n\x05\x61lpha\x18\x03 \x01(\x01\x12\n\n\x02k1\x18\x04 \x01(\x01\x12\t\n\x01\x62\x18\x05 \x01(\x01\x12\x35\n\rnormalisation\x18\x06 \x01(\x0e\x32\x1e.sluice.query.v1.Normalisation\x12\x12\n\ncandidates\x18\x07 \x01(\x05\x12\x14\n\x0cstore_filter\x18\x08 \x01(\t\"W\n\x13SearchStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12.\n\x06search\x18\x02 \x01(\x0b\x32\x1e.sluice.query.v1.SearchRequest\"\x96\x01\n\x14SearchStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x33\n\x08response\x18\x02 \x01(\x0b\x32\x1f.sluice.query.v1.SearchResponseH\x00\x12-\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1c.sluice.query.v1.SearchErrorH\x00\x42\x08\n\x06result\",\n\x0bSearchError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t*p\n\nRerankMode\x12\x1b\n\x17RERANK_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11RERANK_MODE_DENSE\x10\x01\x12\x15\n\x11RERANK_MODE_FUSED\x10\x02\x12\x17\n\x13RERANK_MODE_LEXICAL\x10\x03*h\n\rNormalisation\x12\x1d\n\x19NORMALISATION_UNSPECIFIED\x10\x00\x12\x19\n\x15NORMALISATION_MIN_MAX\x10\x01\x12\x1d\n\x19NORMALISATION_THEORETICAL\x10\x02*g\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45GRADATION_RERANK_SKIPPED\x10\x01\x12\x1b\n\x17\x44\x45GRADATION_STALE_ROUTE\x10\x02\x32\xba\x01\n\x0cQueryService\x12I\n\x06Search\x12\x1e.sluice.query.v1.SearchRequest\x1a\x1f.sluice.query.v1.SearchResponse\x12_\n\x0cSearchStream\x12$.sluice.query.v1.SearchStreamRequest\x1a%.sluice.query.v1.SearchStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,36 +34,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HIT_METADATAENTRY']._loaded_options = None
   _globals['_HIT_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_RERANKMODE']._serialized_start=1930
-  _globals['_RERANKMODE']._serialized_end=2042
-  _globals['_NORMALISATION']._serialized_start=2044
-  _globals['_NORMALISATION']._serialized_end=2148
-  _globals['_DEGRADATION']._serialized_start=2150
-  _globals['_DEGRADATION']._serialized_end=2253
+  _globals['_RERANKMODE']._serialized_start=1953
+  _globals['_RERANKMODE']._serialized_end=2065
+  _globals['_NORMALISATION']._serialized_start=2067
+  _globals['_NORMALISATION']._serialized_end=2171
+  _globals['_DEGRADATION']._serialized_start=2173
+  _globals['_DEGRADATION']._serialized_end=2276
   _globals['_SEARCHREQUEST']._serialized_start=84
-  _globals['_SEARCHREQUEST']._serialized_end=388
-  _globals['_VECTOR']._serialized_start=390
-  _globals['_VECTOR']._serialized_end=414
-  _globals['_RERANKWEIGHTS']._serialized_start=417
-  _globals['_RERANKWEIGHTS']._serialized_end=563
-  _globals['_SEARCHRESPONSE']._serialized_start=566
-  _globals['_SEARCHRESPONSE']._serialized_end=807
-  _globals['_HIT']._serialized_start=810
-  _globals['_HIT']._serialized_end=1278
-  _globals['_HIT_METADATAENTRY']._serialized_start=1196
-  _globals['_HIT_METADATAENTRY']._serialized_end=1278
-  _globals['_SCOREPARTS']._serialized_start=1280
-  _globals['_SCOREPARTS']._serialized_end=1378
-  _globals['_STAGETIMING']._serialized_start=1380
-  _globals['_STAGETIMING']._serialized_end=1429
-  _globals['_EXPLANATION']._serialized_start=1432
-  _globals['_EXPLANATION']._serialized_end=1640
-  _globals['_SEARCHSTREAMREQUEST']._serialized_start=1642
-  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1729
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1732
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1882
-  _globals['_SEARCHERROR']._serialized_start=1884
-  _globals['_SEARCHERROR']._serialized_end=1928
-  _globals['_QUERYSERVICE']._serialized_start=2256
-  _globals['_QUERYSERVICE']._serialized_end=2442
+  _globals['_SEARCHREQUEST']._serialized_end=411
+  _globals['_VECTOR']._serialized_start=413
+  _globals['_VECTOR']._serialized_end=437
+  _globals['_RERANKWEIGHTS']._serialized_start=440
+  _globals['_RERANKWEIGHTS']._serialized_end=586
+  _globals['_SEARCHRESPONSE']._serialized_start=589
+  _globals['_SEARCHRESPONSE']._serialized_end=830
+  _globals['_HIT']._serialized_start=833
+  _globals['_HIT']._serialized_end=1301
+  _globals['_HIT_METADATAENTRY']._serialized_start=1219
+  _globals['_HIT_METADATAENTRY']._serialized_end=1301
+  _globals['_SCOREPARTS']._serialized_start=1303
+  _globals['_SCOREPARTS']._serialized_end=1401
+  _globals['_STAGETIMING']._serialized_start=1403
+  _globals['_STAGETIMING']._serialized_end=1452
+  _globals['_EXPLANATION']._serialized_start=1455
+  _globals['_EXPLANATION']._serialized_end=1663
+  _globals['_SEARCHSTREAMREQUEST']._serialized_start=1665
+  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1752
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1755
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1905
+  _globals['_SEARCHERROR']._serialized_start=1907
+  _globals['_SEARCHERROR']._serialized_end=1951
+  _globals['_QUERYSERVICE']._serialized_start=2279
+  _globals['_QUERYSERVICE']._serialized_end=2465
 # @@protoc_insertion_point(module_scope)

@@ -104,6 +104,7 @@ class SearchRequest(_message.Message):
     WEIGHTS_FIELD_NUMBER: _builtins.int
     AT_LEAST_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    INDEX_VERSION_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Empty means "default"."""
     collection: _builtins.str
@@ -124,6 +125,10 @@ class SearchRequest(_message.Message):
     """
     explain: _builtins.bool
     """Adds the parts of each score, the query's terms and the plan."""
+    index_version: _builtins.int
+    """A READY, ACTIVE or RETIRED version to ask instead of the active one, such as one that is to be
+    checked before a swap; 0 means the active one. Not together with at_least.
+    """
     @_builtins.property
     def vector(self) -> Global___Vector:
         """A vector of the index version's dimension. Ranks by meaning alone."""
@@ -146,10 +151,11 @@ class SearchRequest(_message.Message):
         weights: Global___RerankWeights | None = ...,
         at_least: _builtins.str = ...,
         explain: _builtins.bool = ...,
+        index_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query", "text", b"text", "vector", b"vector", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "candidate_count", b"candidate_count", "collection", b"collection", "explain", b"explain", "filter", b"filter", "query", b"query", "rerank", b"rerank", "tenant", b"tenant", "text", b"text", "top_k", b"top_k", "vector", b"vector", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "candidate_count", b"candidate_count", "collection", b"collection", "explain", b"explain", "filter", b"filter", "index_version", b"index_version", "query", b"query", "rerank", b"rerank", "tenant", b"tenant", "text", b"text", "top_k", b"top_k", "vector", b"vector", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "vector"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
