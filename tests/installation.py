@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from common.chroma import ChromaSettings, open_chroma
 
@@ -25,6 +25,8 @@ START_TIMEOUT_S = 60
 JOB_TIMEOUT_S = 240
 SLUICE = (sys.executable, "-m", "client")
 COLLECTION = "docs"
+
+Records: TypeAlias = "dict[str, tuple[str, dict[str, Any]]]"
 
 
 class Installation:
@@ -107,11 +109,11 @@ class Installation:
             check=False,
         )
 
-    def records(self, version: int = 1) -> dict[str, tuple[str, dict[str, Any]]]:
+    def records(self, version: int = 1) -> Records:
         """Every record of the stopped installation's index: text and metadata by chunk id."""
         assert self.server is None, "two processes on one store destroy it"
 
-        async def read() -> dict[str, tuple[str, dict[str, Any]]]:
+        async def read() -> Records:
             chroma = open_chroma(ChromaSettings(mode="embedded", path=self.data / "chroma"))
             try:
                 collection = await chroma.collection(f"default.{COLLECTION}.v{version:06d}")
@@ -122,3 +124,25 @@ class Installation:
             return dict(zip(found.ids, zip(texts, metadatas, strict=True), strict=True))
 
         return asyncio.run(read())
+
+
+def differences(actual: Records, expected: Records) -> list[str]:
+    """What tells two indexes apart, a line a chunk: empty for equal ones.
+
+    Two dictionaries of thousands of chunks, printed whole, would hide the one that differs.
+    """
+    lines = []
+    for chunk in sorted(actual.keys() | expected.keys()):
+        ours, theirs = actual.get(chunk), expected.get(chunk)
+        if ours is None or theirs is None:
+            metadata = (ours or theirs or ("", {}))[1]
+            kind = "missing" if ours is None else "surplus"
+            lines.append(f"{kind}: {chunk} of {metadata['source_uri']} at {metadata['_version']}")
+        elif ours != theirs:
+            fields = {
+                name: (ours[1].get(name), theirs[1].get(name))
+                for name in sorted(ours[1].keys() | theirs[1].keys())
+                if ours[1].get(name) != theirs[1].get(name)
+            }
+            lines.append(f"differs: {chunk}, text {ours[0] == theirs[0]}, metadata {fields}")
+    return lines
