@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "hdfs": ("uri",),
     "ingest": ("corpus", "files"),
     "memory": (),
+    "swap": (),
 }
 
 

@@ -41,6 +41,8 @@ class SearchQuery:
         alpha: share of meaning in a fused score, 0 to 1; None leaves it to the server.
         at_least: a consistency token: the answer includes that write.
         explain: ask for the parts of each score, the query's terms and the plan.
+        index_version: a READY, ACTIVE or RETIRED version to ask; 0 means the active one. Not
+            together with ``at_least``.
     """
 
     text: str
@@ -53,6 +55,7 @@ class SearchQuery:
     alpha: float | None = None
     at_least: str = ""
     explain: bool = False
+    index_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ def to_request(query: SearchQuery, tenant: str) -> query_pb2.SearchRequest:
         rerank=_MODES[query.rerank or ""],
         at_least=query.at_least,
         explain=query.explain,
+        index_version=query.index_version,
     )
     if query.vector is None:
         request.text = query.text

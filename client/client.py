@@ -4,59 +4,70 @@
         answer = await sluice.search(SearchQuery("how do I rotate keys", collection="docs"))
 
 One client may be shared by any number of tasks of one event loop. Failed calls raise the classes
-of ``common.errors``. It must never retry on its own: the channel repeats what is safe to repeat.
+of ``common.errors``. Over the servers that an etcd target announces each call is balanced by
+itself; one that is safe to repeat goes on to the next server where one is unavailable, any other
+only where it was not sent. It must never repeat anything else. A stream ends with its server.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 
 from client.answers import SearchQuery, SearchResponse, to_request, to_response
+from client.collection_calls import CollectionCalls
 from client.indexing import Acknowledgement, Document, index_documents
-from client.versions import (
-    ActivePointer,
-    Collection,
-    IndexVersion,
-    Verification,
-    to_collection,
-    to_pointer,
-    to_version,
-)
 from common.connection import DEFAULT_TARGET
+from common.discovery import Fleet, Retry, Target, balanced, open_fleet
 from common.errors import InvalidArgument, Unavailable
-from common.rpc import ChannelSettings, is_unconnected, open_channel, translate_rpc_error
+from common.rpc import ChannelSettings, is_unconnected, translate_rpc_error
 from common.telemetry import Stage, span
-from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
+from sluice.collections.v1 import collections_pb2_grpc
 from sluice.index.v1 import index_pb2, index_pb2_grpc
 from sluice.query.v1 import query_pb2, query_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Sequence,
+    )
     from types import TracebackType
 
+    from common.coordination import CoordinatorSettings
     from common.errors import SluiceError
+    from sluice.collections.v1.collections_pb2_grpc import CollectionsServiceAsyncStub
+
+R = TypeVar("R")
 
 DEFAULT_CHANNEL = ChannelSettings()
-# Verifying reads a whole version; a stream lives as long as there is work.
-VERIFY_TIMEOUT_S = 900.0
+# A stream lives as long as there is work.
 STREAM_TIMEOUT_S = 86_400.0
 # What grpc.aio puts over the server's status when a write meets it (grpc/grpc issue 36066).
 _LOST_STATUS = "Internal error from Core"
 
 
-class SluiceClient:
+class SluiceClient(CollectionCalls):
     """A connection to the servers of one installation.
 
     Args:
-        target: HOST:PORT, as gRPC names it; connects on first use.
+        target: HOST:PORT, as gRPC names it, or ``etcd:///sluice/indexer`` for all servers that are
+            announced there (see ``common.discovery.Target``); connects on first use.
         settings: TLS, retries and bounds.
-        query_target: where queries go, if it is another server.
+        query_target: where queries go, if it is another server; for an etcd target the query
+            servers of that installation unless it is set.
         tenant: whose collections; empty means "default".
-        timeout_s: deadline of a call, in seconds.
+        timeout_s: deadline of a call over all its attempts, in seconds.
+        coordinator: endpoints, TLS and user of etcd, for etcd targets; None for the defaults.
+
+    Raises:
+        ConfigurationError: a target is none.
     """
 
     def __init__(
@@ -67,24 +78,31 @@ class SluiceClient:
         query_target: str | None = None,
         tenant: str = "",
         timeout_s: float = 30.0,
+        coordinator: CoordinatorSettings | None = None,
     ) -> None:
         self._target = target
-        self._query_target = query_target or target
+        queries = Target.parse(target).of_service("query").text
+        self._query_target = Target.parse(query_target or queries).text
+        self._coordinator = coordinator
         self._settings = settings
         self._tenant = tenant
         self._timeout_s = timeout_s
         self._closing = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        channel = open_channel(self._target, self._settings)
-        self._closing.push_async_callback(channel.close)
-        query_channel = channel
-        if self._query_target != self._target:
-            query_channel = open_channel(self._query_target, self._settings)
-            self._closing.push_async_callback(query_channel.close)
-        self._index = index_pb2_grpc.IndexServiceStub(channel)
-        self._collections = collections_pb2_grpc.CollectionsServiceStub(channel)
-        self._query = query_pb2_grpc.QueryServiceStub(query_channel)
+        try:
+            self._indexers = indexers = await self._open(self._target, "indexer")
+            self._queries = queries = indexers
+            if self._query_target != self._target:
+                self._queries = queries = await self._open(self._query_target, "query")
+        except BaseException:
+            await self._closing.aclose()
+            raise
+        repeated, once = self._balanced(indexers, repeat=True), self._balanced(indexers)
+        self._index = index_pb2_grpc.IndexServiceStub(repeated)
+        self._repeated_collections = collections_pb2_grpc.CollectionsServiceStub(repeated)
+        self._collections = collections_pb2_grpc.CollectionsServiceStub(once)
+        self._query = query_pb2_grpc.QueryServiceStub(self._balanced(queries, repeat=True))
         return self
 
     async def __aexit__(
@@ -94,6 +112,16 @@ class SluiceClient:
         traceback: TracebackType | None,
     ) -> None:
         await self._closing.aclose()
+
+    async def _open(self, target: str, service: str) -> Fleet:
+        return await self._closing.enter_async_context(
+            open_fleet(target, self._settings, self._coordinator, service=service)
+        )
+
+    def _balanced(self, fleet: Fleet, *, repeat: bool = False) -> grpc.aio.Channel:
+        # The channel to a single server repeats by itself.
+        rounds = self._settings.max_attempts if fleet.is_followed else 1
+        return balanced(fleet, Retry(max_attempts=rounds), repeat=repeat)
 
     @contextmanager
     def _our_errors(self) -> Iterator[None]:
@@ -130,6 +158,8 @@ class SluiceClient:
     ) -> AsyncIterator[tuple[int, SearchResponse | SluiceError]]:
         """Answer many queries on one stream, in the order the server is done with them.
 
+        The stream stays with the server it was opened to, and ends with it.
+
         Yields:
             The number of the query, counted from 0, and its answer or the error it ended with.
 
@@ -150,103 +180,32 @@ class SluiceClient:
                 failures.append(error)
                 raise
 
-        call = self._query.SearchStream(requests(), timeout=timeout_s)
-        try:
-            with self._our_errors():
-                async for message in call:
-                    if message.HasField("error"):
-                        yield message.sequence, _error_of(message.error)
-                    else:
-                        yield message.sequence, to_response(message.response)
-        except asyncio.CancelledError:
-            # grpc.aio cancels a call whose requests fail, and drops the reason.
-            if failures:
-                raise failures[0] from None
-            raise
-        finally:
-            call.cancel()
+        async with self._queries.one() as channel:
+            call = query_pb2_grpc.QueryServiceStub(channel).SearchStream(
+                requests(), timeout=timeout_s
+            )
+            try:
+                with self._our_errors():
+                    async for message in call:
+                        if message.HasField("error"):
+                            yield message.sequence, _error_of(message.error)
+                        else:
+                            yield message.sequence, to_response(message.response)
+            except asyncio.CancelledError:
+                # grpc.aio cancels a call whose requests fail, and drops the reason.
+                if failures:
+                    raise failures[0] from None
+                raise
+            finally:
+                call.cancel()
 
     # Collections
 
-    async def create(self, collection: str, *, if_absent: bool = False) -> Collection:
-        """Create a collection with an empty active version."""
+    async def _on_collections(
+        self, call: Callable[[CollectionsServiceAsyncStub], Awaitable[R]], *, repeat: bool
+    ) -> R:
         with self._our_errors(), _fitting():
-            request = collections_pb2.CreateCollectionRequest(
-                tenant=self._tenant, collection=collection, if_absent=if_absent
-            )
-            response = await self._collections.CreateCollection(request, timeout=self._timeout_s)
-        return to_collection(response.collection)
-
-    async def collections(self) -> tuple[Collection, ...]:
-        """All collections of the tenant, by name."""
-        with self._our_errors(), _fitting():
-            request = collections_pb2.ListCollectionsRequest(tenant=self._tenant)
-            response = await self._collections.ListCollections(request, timeout=self._timeout_s)
-        return tuple(to_collection(collection) for collection in response.collections)
-
-    async def describe(self, collection: str) -> Collection:
-        """One collection with every version still kept, counted now."""
-        with self._our_errors(), _fitting():
-            request = collections_pb2.DescribeCollectionRequest(
-                tenant=self._tenant, collection=collection
-            )
-            response = await self._collections.DescribeCollection(request, timeout=self._timeout_s)
-        return to_collection(response.collection)
-
-    async def delete(self, collection: str, *, version: int | None = None) -> None:
-        """Delete a collection, or only one version of it that is not active."""
-        with self._our_errors(), _fitting():
-            if version is None:
-                whole = collections_pb2.DeleteCollectionRequest(
-                    tenant=self._tenant, collection=collection
-                )
-                await self._collections.DeleteCollection(whole, timeout=self._timeout_s)
-            else:
-                part = collections_pb2.DeleteVersionRequest(
-                    tenant=self._tenant, collection=collection, index_version=version
-                )
-                await self._collections.DeleteVersion(part, timeout=self._timeout_s)
-
-    async def begin_version(self, collection: str) -> IndexVersion:
-        """Begin the next version beside the active one."""
-        with self._our_errors(), _fitting():
-            request = collections_pb2.BeginVersionRequest(
-                tenant=self._tenant, collection=collection
-            )
-            response = await self._collections.BeginVersion(request, timeout=self._timeout_s)
-        return to_version(response.version)
-
-    async def verify(
-        self, collection: str, *, version: int = 0, expected_documents: int | None = None
-    ) -> Verification:
-        """Check that every document of a version is complete; 0 means the active version."""
-        with self._our_errors(), _fitting():
-            request = collections_pb2.VerifyVersionRequest(
-                tenant=self._tenant,
-                collection=collection,
-                index_version=version,
-                expected_documents=expected_documents,
-            )
-            response = await self._collections.VerifyVersion(request, timeout=VERIFY_TIMEOUT_S)
-        return Verification(to_version(response.version), response.passed, tuple(response.findings))
-
-    async def activate(self, collection: str, version: int) -> tuple[ActivePointer, bool]:
-        """Make a version the active one; False if it was active already."""
-        with self._our_errors(), _fitting():
-            request = collections_pb2.ActivateVersionRequest(
-                tenant=self._tenant, collection=collection, index_version=version
-            )
-            response = await self._collections.ActivateVersion(request, timeout=self._timeout_s)
-        return to_pointer(response.active), response.changed
-
-    async def roll_back(self, collection: str) -> ActivePointer:
-        """Activate the version that was active before."""
-        with self._our_errors(), _fitting():
-            request = collections_pb2.RollBackCollectionRequest(
-                tenant=self._tenant, collection=collection
-            )
-            response = await self._collections.RollBackCollection(request, timeout=self._timeout_s)
-        return to_pointer(response.active)
+            return await call(self._repeated_collections if repeat else self._collections)
 
     # Documents
 
@@ -261,6 +220,9 @@ class SluiceClient:
     ) -> AsyncIterator[Acknowledgement]:
         """Index documents; each is acknowledged exactly once, after its write is durable.
 
+        The stream stays with the server it was opened to, and ends with it; sending a document
+        again is safe.
+
         Args:
             documents: read only as fast as the server takes them.
             collection: where to.
@@ -274,13 +236,14 @@ class SluiceClient:
         opening = index_pb2.StreamOpening(
             tenant=self._tenant, collection=collection, index_version=version, job_id=job_id
         )
-        call = self._index.IndexDocuments(timeout=timeout_s)
-        try:
-            with self._our_errors():
-                async for acknowledgement in index_documents(call, opening, documents):
-                    yield acknowledgement
-        finally:
-            call.cancel()
+        async with self._indexers.one() as channel:
+            call = index_pb2_grpc.IndexServiceStub(channel).IndexDocuments(timeout=timeout_s)
+            try:
+                with self._our_errors():
+                    async for acknowledgement in index_documents(call, opening, documents):
+                        yield acknowledgement
+            finally:
+                call.cancel()
 
     async def delete_documents(
         self, document_ids: Sequence[str], *, collection: str, version: int = 0

@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from client.settings import ClientConfig
+from client.settings import Connection, load_connection, load_coordinator
 from common.config import Settings, load
+from common.discovery import open_fleet
 from common.doctor import ENTRY_POINT_GROUP, Check
 from common.embedding.settings import EmbeddingSettings
-from common.errors import SluiceError
-from common.rpc import open_channel
+from common.errors import SluiceError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from importlib.metadata import EntryPoint
     from pathlib import Path
 
-    from common.connection import ConnectionSettings
     from common.doctor import CheckSource
 
 LEAST_PYTHON = (3, 11)
@@ -59,9 +58,8 @@ def examine(
         target: server to look at instead of the configured ones.
     """
     yield from (_python(), Check("sluice", ok=True, detail=f"version {version('sluice')}"))
-    overrides = {"client": {"target": target, "query_target": target}}
     try:
-        client = load(ClientConfig, file=file, environ=environ, overrides=overrides).client
+        client = load_connection(file=file, environ=environ, target=target)
     except SluiceError as error:
         yield Check("settings", ok=False, detail=error.message, cure="correct this key")
         return
@@ -125,12 +123,9 @@ def _embedding(*, file: Path | None, environ: Mapping[str, str]) -> Iterator[Che
 
 def _coordinator(*, file: Path | None, environ: Mapping[str, str]) -> Iterator[Check]:
     """Ask etcd for a key, where etcd is configured; an embedded one belongs to its process."""
-    from common.coordination import CoordinatorSettings, open_coordinator  # noqa: PLC0415  # slow
+    from common.coordination import open_coordinator  # noqa: PLC0415  # slow
 
-    class CoordinatorConfig(Settings):
-        coordinator: CoordinatorSettings = CoordinatorSettings()
-
-    settings = load(CoordinatorConfig, file=file, environ=environ).coordinator
+    settings = load_coordinator(file=file, environ=environ)
     if settings.kind != "etcd":
         yield Check("coordinator", ok=True, detail="embedded: nothing to reach")
         return
@@ -189,14 +184,22 @@ class _Mentioned(Settings):
     chroma: dict[str, object] | None = None
 
 
-async def probe_servers(settings: ConnectionSettings) -> list[Check]:
-    """Ask each service for its health; a server that does not answer is told of once."""
+async def probe_servers(settings: Connection) -> list[Check]:
+    """Ask each service for its health, at each of its servers; a fault is told of once."""
     checks: dict[Check, None] = {}
     once = settings.channel.model_copy(update={"max_attempts": 1})
     for name, service in SERVICES:
-        target = (settings.query_target if name == "query" else None) or settings.target
-        async with open_channel(target, once) as channel:
-            checks[await _health(channel, f"{name} server", service, target)] = None
+        target = settings.queries if name == "query" else settings.target
+        async with open_fleet(target, once, settings.coordinator, service=name) as fleet:
+            try:
+                addresses = await fleet.addresses()
+            except Unavailable as error:
+                cure = "as the message says"
+                checks[Check("server", ok=False, detail=error.message, cure=cure)] = None
+                continue
+            for address in addresses:
+                async with fleet.channel(address) as channel:
+                    checks[await _health(channel, f"{name} server", service, address)] = None
     return list(checks)
 
 

@@ -19,13 +19,11 @@ from client.passage import excerpt, printable, readable_source, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
     from typing import TextIO
 
     from rich.console import RenderableType
 
     from client.answers import Explanation, Hit, SearchResponse, StageTiming
-    from client.versions import Collection, IndexVersion, Verification
     from common.doctor import Check
 
 PASSAGE_LINES = 4
@@ -107,7 +105,7 @@ def _explained(response: SearchResponse) -> list[RenderableType]:
 
 
 def _scores(hits: Iterable[Hit]) -> Table:
-    table = _table()
+    table = plain_table()
     for name in ("hit", "score", "cosine", "meaning", "BM25", "words"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("rank by meaning", justify="right")
@@ -158,72 +156,6 @@ def _bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(BAR_CELLS)
 
 
-def collection_list(collections: Sequence[Collection]) -> RenderableType:
-    """One line for each collection."""
-    if not collections:
-        return Text("No collections yet; `sluice ingest URI --collection NAME` makes one.")
-    table = _table()
-    table.add_column("collection", overflow="fold")
-    for name in ("version", "documents", "chunks"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("activated", no_wrap=True)
-    for collection in collections:
-        active = collection.active_version
-        table.add_row(
-            Text(printable(collection.name)),
-            str(collection.active.version) if collection.active else "none",
-            _count(active.documents if active else None),
-            _count(active.chunks if active else None),
-            _moment(collection.active.activated_at if collection.active else None),
-        )
-    return table
-
-
-def collection_detail(collection: Collection) -> RenderableType:
-    """One collection with its versions and what they were written with."""
-    title = Text(printable(collection.name), "bold")
-    if collection.active:
-        title.append(
-            f"  version {collection.active.version} is active"
-            f" (generation {collection.active.generation})",
-            "not bold",
-        )
-    else:
-        title.append("  no version is active", "not bold yellow")
-    table = _table()
-    for name in ("version", "documents", "chunks"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("state", "created", "embedder"):
-        table.add_column(name, overflow="fold")
-    for version in collection.versions:
-        table.add_row(
-            str(version.number),
-            _count(version.documents),
-            _count(version.chunks),
-            version.state,
-            _moment(version.created_at),
-            Text(_written_with(version)),
-        )
-    return Group(title, Text(), table)
-
-
-def _written_with(version: IndexVersion) -> str:
-    embedder = version.embedder
-    return printable(
-        f"{embedder.model} {embedder.variant}, {version.chunk_tokens}/{version.overlap_tokens}"
-    )
-
-
-def verification(result: Verification) -> RenderableType:
-    """Whether a version is whole, and what is wrong with it."""
-    version = result.version
-    counts = f"{_count(version.documents)} documents, {_count(version.chunks)} chunks"
-    if result.passed:
-        return Text(f"Version {version.number} is complete: {counts}; it is {version.state}.")
-    head = Text(f"Version {version.number} is not as it should be: {counts}.", "yellow")
-    return Group(head, *(Text(f"  {printable(finding)}") for finding in result.findings))
-
-
 def findings(checks: Sequence[Check]) -> RenderableType:
     """What the doctor found; a cure stands under its fault."""
     table = Table.grid(padding=(0, 2))
@@ -241,7 +173,7 @@ def findings(checks: Sequence[Check]) -> RenderableType:
 
 def measured(modes: dict[str, dict[str, float]]) -> RenderableType:
     """One line for each mode of an evaluation."""
-    table = _table()
+    table = plain_table()
     table.add_column("mode")
     names = list(dict.fromkeys(name for figures in modes.values() for name in figures))
     for name in names:
@@ -252,13 +184,6 @@ def measured(modes: dict[str, dict[str, float]]) -> RenderableType:
     return table
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """A table of aligned columns without lines."""
     return Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-
-
-def _count(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
-
-
-def _moment(time: datetime | None) -> str:
-    return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M")

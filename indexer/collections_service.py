@@ -2,19 +2,25 @@
 
 Every method can be repeated after a crash in its middle. The order of its steps makes sure that
 nothing reads what is half there: a store is made before its version can be written or activated,
-and the pointer goes before what it points to.
+and the pointer goes before what it points to. It translates and checks; what needs several steps
+has a module of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from common.coordination import CollectionState, VersionState
+from common.coordination import CollectionState
 from common.coordination.codec import pointer_message
-from common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from common.errors import AlreadyExists, InvalidArgument, NotFound, SluiceError
 from common.identity import check_collection, check_tenant
-from indexer import inventory, messages
+from common.requester import MAX_BYTES as MAX_REQUESTER_BYTES
+from indexer import messages
+from indexer.collector import DELETED
+from indexer.repair import repair
 from sluice.collections.v1 import collections_pb2 as pb
 from sluice.collections.v1 import collections_pb2_grpc
 
@@ -23,8 +29,11 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from common.coordination import ChunkingSpec, IndexRegistry, VersionRecord
-    from common.embedding import EmbedderSpec
+    from common.coordination import Builds, IndexRegistry, VersionRecord
+    from indexer.collector import Collector
+    from indexer.examination import Examination
+    from indexer.first_version import FirstVersions
+    from indexer.pipeline import IndexPipeline
     from indexer.store import StoreCatalog
     from indexer.versions import Versions
 
@@ -33,23 +42,35 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Request, Response]
 
 
+DEFAULT_TTL_S = 15
+MIN_TTL_S, MAX_TTL_S = 2, 600
+# Of the reason for which a build was given up this much is kept.
+MAX_REASON_CHARACTERS = 1_000
+
+
 class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
     """Serves ``sluice.collections.v1.CollectionsService``."""
 
     def __init__(
         self,
         registry: IndexRegistry,
+        builds: Builds,
         stores: StoreCatalog,
         versions: Versions,
         *,
-        embedder: EmbedderSpec,
-        chunking: ChunkingSpec,
+        first_versions: FirstVersions,
+        examination: Examination,
+        collector: Collector,
+        pipeline: IndexPipeline,
     ) -> None:
         self._registry = registry
+        self._builds = builds
         self._stores = stores
         self._versions = versions
-        self._embedder = embedder
-        self._chunking = chunking
+        self._first_versions = first_versions
+        self._examination = examination
+        self._collector = collector
+        self._pipeline = pipeline
         # Creating reads before it writes; between processes the registry's transactions decide.
         self._creating = asyncio.Lock()
 
@@ -65,7 +86,7 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
             state = await self._state(tenant, name)
             created = state.active is None
             if created:
-                await self._activate_empty_version(state)
+                await self._first_versions.activate(state)
                 state = await self._registry.collection(tenant, name)
             elif not request.if_absent:
                 raise AlreadyExists(
@@ -117,12 +138,64 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
         context: Context[pb.BeginVersionRequest, pb.BeginVersionResponse],
     ) -> pb.BeginVersionResponse:
         """See the contract."""
-        del context
         tenant, name = check_tenant(request.tenant), check_collection(request.collection)
-        await self._registry.collection(tenant, name)
-        record = await self._registry.begin_version(tenant, name, self._embedder, self._chunking)
-        await self._stores.create(record.store_collection)
-        return pb.BeginVersionResponse(version=messages.index_version(record))
+        spec = self._first_versions
+        record, build = await self._builds.begin(
+            tenant,
+            name,
+            spec.embedder,
+            spec.chunking,
+            builder=_requester(request.builder, "builder") or context.peer(),
+            ttl_s=_ttl_s(request.ttl_s),
+        )
+        try:
+            await self._stores.create(record.store_collection)
+        except Exception:
+            with suppress(SluiceError):  # the lock ends by itself then, a little later
+                await self._builds.end(
+                    tenant, name, record.number, build.fence, reason="its store could not be made"
+                )
+            raise
+        return pb.BeginVersionResponse(
+            version=messages.index_version(record), fence=build.fence, ttl_s=build.ttl_s
+        )
+
+    async def RenewBuild(  # noqa: N802
+        self,
+        request: pb.RenewBuildRequest,
+        context: Context[pb.RenewBuildRequest, pb.RenewBuildResponse],
+    ) -> pb.RenewBuildResponse:
+        """See the contract."""
+        del context
+        if not 0 <= request.documents_per_s < math.inf:
+            raise InvalidArgument("must be 0 or more", field="documents_per_s")
+        await self._builds.renew(
+            check_tenant(request.tenant),
+            check_collection(request.collection),
+            _named_version(request.index_version),
+            _builders_fence(request.fence),
+            documents=request.documents,
+            chunks=request.chunks,
+            documents_per_s=request.documents_per_s,
+        )
+        return pb.RenewBuildResponse()
+
+    async def EndBuild(  # noqa: N802
+        self,
+        request: pb.EndBuildRequest,
+        context: Context[pb.EndBuildRequest, pb.EndBuildResponse],
+    ) -> pb.EndBuildResponse:
+        """See the contract."""
+        del context
+        reason = " ".join(request.reason.split())
+        record = await self._builds.end(
+            check_tenant(request.tenant),
+            check_collection(request.collection),
+            _named_version(request.index_version),
+            _builders_fence(request.fence),
+            reason=reason[:MAX_REASON_CHARACTERS] or "its builder gave it up",
+        )
+        return pb.EndBuildResponse(version=messages.index_version(record) if record else None)
 
     async def VerifyVersion(  # noqa: N802
         self,
@@ -131,26 +204,28 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
     ) -> pb.VerifyVersionResponse:
         """See the contract."""
         del context
+        fence, exam = _fence(request.fence), messages.exam(request)
         record = await self._versions.record(
             request.tenant, request.collection, request.index_version
         )
         expected = request.expected_documents if request.HasField("expected_documents") else None
-        store = await self._stores.open(record.store_collection)
-        found = await inventory.verify(store, expected_documents=expected)
-        passed = not found.findings
-        if passed:
-            building = record.state is VersionState.BUILDING
-            record = await self._registry.set_state(
-                record,
-                VersionState.READY if building else record.state,
-                documents=found.documents,
-                chunks=found.chunks,
+        return messages.verified(
+            *await self._examination.examine(
+                record, fence=fence, expected_documents=expected, exam=exam
             )
-        return pb.VerifyVersionResponse(
-            version=messages.index_version(record, (found.documents, found.chunks)),
-            passed=passed,
-            findings=found.findings,
         )
+
+    async def RepairVersion(  # noqa: N802
+        self,
+        request: pb.RepairVersionRequest,
+        context: Context[pb.RepairVersionRequest, pb.RepairVersionResponse],
+    ) -> pb.RepairVersionResponse:
+        """See the contract."""
+        del context
+        async with self._versions.repairing(
+            request.tenant, request.collection, request.index_version
+        ) as target:
+            return messages.repaired(await repair(self._pipeline, target))
 
     async def ActivateVersion(  # noqa: N802
         self,
@@ -159,10 +234,16 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
     ) -> pb.ActivateVersionResponse:
         """See the contract."""
         del context
+        requester = _requester(request.requested_by, "requested_by")
+        if request.force and not requester:
+            raise InvalidArgument("say who forces it, as user@host", field="requested_by")
         pointer, changed = await self._registry.activate(
             check_tenant(request.tenant),
             check_collection(request.collection),
             _named_version(request.index_version),
+            fence=_fence(request.fence),
+            force=request.force,
+            requested_by=requester,
         )
         return pb.ActivateVersionResponse(active=pointer_message(pointer), changed=changed)
 
@@ -174,7 +255,9 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
         """See the contract."""
         del context
         pointer = await self._registry.roll_back(
-            check_tenant(request.tenant), check_collection(request.collection)
+            check_tenant(request.tenant),
+            check_collection(request.collection),
+            to_version=request.to_version,
         )
         return pb.RollBackCollectionResponse(active=pointer_message(pointer))
 
@@ -185,46 +268,19 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
     ) -> pb.DeleteVersionResponse:
         """See the contract."""
         del context
-        number = _named_version(request.index_version)
-        record = await self._versions.record(request.tenant, request.collection, number)
-        if record.state is VersionState.ACTIVE:
-            raise FailedPrecondition(
-                f"version {number} of {record.collection} is active; activate another first"
-            )
-        # A failed version cannot be activated, so nobody reads it while its store goes.
-        if record.state is not VersionState.FAILED:
-            record = await self._registry.set_state(record, VersionState.FAILED)
-        await self._stores.delete(record.store_collection)
-        await self._registry.delete_version(record)
-        return pb.DeleteVersionResponse()
+        record = await self._versions.record(
+            request.tenant, request.collection, _named_version(request.index_version)
+        )
+        users = await self._collector.remove(record, DELETED)
+        return pb.DeleteVersionResponse(
+            pending=bool(users), used_by=sorted({user.holder for user in users})
+        )
 
     async def _state(self, tenant: str, name: str) -> CollectionState:
         try:
             return await self._registry.collection(tenant, name)
         except NotFound:
             return CollectionState(tenant, name, None, ())
-
-    async def _activate_empty_version(self, state: CollectionState) -> None:
-        """Give a collection its first version, going on where a crash left one half made."""
-        record = await self._half_made(state) or await self._registry.begin_version(
-            state.tenant, state.name, self._embedder, self._chunking
-        )
-        await self._stores.create(record.store_collection)
-        if record.state is VersionState.BUILDING:
-            record = await self._registry.set_state(
-                record, VersionState.READY, documents=0, chunks=0
-            )
-        await self._registry.activate(state.tenant, state.name, record.number)
-
-    async def _half_made(self, state: CollectionState) -> VersionRecord | None:
-        for record in state.versions:
-            if (
-                record.state in {VersionState.BUILDING, VersionState.READY}
-                and (record.embedder, record.chunking) == (self._embedder, self._chunking)
-                and not await (await self._stores.create(record.store_collection)).count()
-            ):
-                return record
-        return None
 
     async def _counts(self, record: VersionRecord) -> tuple[int, int]:
         try:
@@ -238,3 +294,29 @@ def _named_version(number: int) -> int:
     if not number:
         raise InvalidArgument("name a version, from 1", field="index_version")
     return number
+
+
+def _builders_fence(fence: int) -> int:
+    if fence < 1:
+        raise InvalidArgument("give the one that BeginVersion gave", field="fence")
+    return fence
+
+
+def _fence(fence: int) -> int:
+    if fence < 0:
+        raise InvalidArgument("give the one that BeginVersion gave, or 0", field="fence")
+    return fence
+
+
+def _requester(name: str, field: str) -> str:
+    if len(name.encode()) > MAX_REQUESTER_BYTES or not name.isprintable():
+        raise InvalidArgument(f"at most {MAX_REQUESTER_BYTES} printable bytes", field=field)
+    return name.strip()
+
+
+def _ttl_s(ttl_s: int) -> int:
+    if ttl_s and not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+        raise InvalidArgument(
+            f"{MIN_TTL_S} to {MAX_TTL_S} seconds, or 0 for {DEFAULT_TTL_S}", field="ttl_s"
+        )
+    return ttl_s or DEFAULT_TTL_S

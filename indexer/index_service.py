@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import grpc
 
     from indexer.document import Document
+    from indexer.inventory import Listed
     from indexer.pipeline import IndexPipeline, Result, Target
-    from indexer.reconcile import HeldChunk
     from indexer.settings import IndexerSettings
     from indexer.versions import Versions, WritableVersion
 
@@ -72,14 +72,14 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
                 cast("AsyncGenerator[Request]", aiter(request_iterator))
             ) as requests:
                 opening = _opening(await self._first(requests))
-                version = await self._versions.open_for_writing(
+                async with self._versions.writing(
                     opening.tenant, opening.collection, opening.index_version
-                )
-                yield self._opened(version)
-                stream = _BatchStream(self._settings, self._pipeline, version.target)
-                async with aclosing(stream.results(requests)) as batches:
-                    async for results in batches:
-                        yield _acknowledged(results, version)
+                ) as version:
+                    yield self._opened(version)
+                    stream = _BatchStream(self._settings, self._pipeline, version.target)
+                    async with aclosing(stream.results(requests)) as batches:
+                        async for results in batches:
+                            yield _acknowledged(results, version)
 
     async def DeleteDocuments(  # noqa: N802 — named by the contract
         self,
@@ -98,11 +98,11 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
             )
         deletions = _deletions(request.documents)
         containers = _container_deletions(request.containers)
-        target = await self._versions.open_for_deleting(
+        async with self._versions.deleting(
             request.tenant, request.collection, request.index_version
-        )
-        outcomes = await self._pipeline.delete(target, deletions) if deletions else []
-        emptied = await delete_containers(self._pipeline, target, containers, deadline)
+        ) as target:
+            outcomes = await self._pipeline.delete(target, deletions) if deletions else []
+            emptied = await delete_containers(self._pipeline, target, containers, deadline)
         return index_pb2.DeleteDocumentsResponse(
             results=[
                 messages.deletion_result(deletion.document_id, outcome)
@@ -126,9 +126,10 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
         if len(request.source_uri_prefix.encode()) > MAX_PREFIX_BYTES:
             raise InvalidArgument(f"at most {MAX_PREFIX_BYTES} bytes", field="source_uri_prefix")
         store = await self._versions.open(request.tenant, request.collection, request.index_version)
-        async with aclosing(inventory.documents(store, request.source_uri_prefix)) as pages:
-            async for heads in pages:
-                for response in _listing(heads):
+        listing = inventory.documents(store, request.source_uri_prefix, fragments=request.fragments)
+        async with aclosing(listing) as pages:
+            async for listed in pages:
+                for response in _listing(listed):
                     yield response
                 deadline.check("the next page of the listing")
 
@@ -280,11 +281,11 @@ def _container_deletions(
     ]
 
 
-def _listing(heads: Sequence[HeldChunk]) -> Iterator[index_pb2.ListDocumentsResponse]:
+def _listing(listed: Sequence[Listed]) -> Iterator[index_pb2.ListDocumentsResponse]:
     """The documents in messages of a bounded size."""
     response, size = index_pb2.ListDocumentsResponse(), 0
-    for head in heads:
-        document = messages.indexed_document(head)
+    for one in listed:
+        document = messages.indexed_document(one)
         if size + document.ByteSize() > LISTED_BYTES:
             yield response
             response, size = index_pb2.ListDocumentsResponse(), 0

@@ -1,8 +1,7 @@
-"""What an index version holds, read back from its store: documents to list, faults to report.
+"""What an index version holds, read back from its store: documents to list, states to check.
 
-Reads only, a bounded number of documents at a time. A listing holds one page of ids, about 2 MB,
-however many documents there are; a verification also holds every document's id, about 150 bytes
-each. What is written meanwhile may be missed.
+Reads only, a bounded number of documents at a time, and holds one page of ids, about 4 MB, however
+many documents there are. What is written meanwhile may be missed, or met half written.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ from indexer.reconcile import complete_heads, is_complete
 from indexer.store import batched
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
     from indexer.reconcile import HeldChunk
     from indexer.store import VectorStore
 
-MAX_FINDINGS = 100
 _PAGE_DOCUMENTS = 256
 _PAGE_HEADS = 1000
 # Chunks asked for at once to see that they are there.
@@ -29,19 +27,25 @@ _PAGE_CHUNKS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """What a version holds and what is wrong with it, at most ``MAX_FINDINGS`` lines."""
+class Listed:
+    """A document: the head of its newest complete revision, or of a fragment the newest chunk."""
 
-    documents: int
-    chunks: int
-    findings: tuple[str, ...]
+    chunk: HeldChunk
+    fragment: bool = False
 
 
-async def documents(store: VectorStore, source_uri_prefix: str) -> AsyncGenerator[list[HeldChunk]]:
-    """The heads of the documents held completely, at most 1,000 at a time, or none for now.
+async def documents(
+    store: VectorStore, source_uri_prefix: str, *, fragments: bool = False
+) -> AsyncGenerator[list[Listed]]:
+    """The documents held completely, at most 1,000 at a time, or none for now.
 
     A document that is there all the time is listed, and once: only where the head of its newest
     revision stands. (Twice, if 20,000 chunks are deleted while a page is listed.)
+
+    Args:
+        store: is read.
+        source_uri_prefix: of the documents.
+        fragments: also documents of which no revision is complete.
     """
     listed: set[str] = set()
     async with aclosing(store.pages()) as pages:
@@ -51,7 +55,26 @@ async def documents(store: VectorStore, source_uri_prefix: str) -> AsyncGenerato
             for some in batched(fresh, _PAGE_HEADS):
                 heads = await _newest(store, await store.chunks(some))
                 listed.update(head.id for head in heads)
-                yield [head for head in heads if head.source_uri.startswith(source_uri_prefix)]
+                yield _under(source_uri_prefix, map(Listed, heads))
+            if fragments:
+                whole = {parse_chunk_id(id_).document_id for id_ in listed}
+                others = {parse_chunk_id(id_).document_id for id_ in ids} - whole
+                for lot in batched(sorted(others), _PAGE_DOCUMENTS):
+                    yield _under(source_uri_prefix, await _fragments(store, lot, set(ids)))
+
+
+def _under(source_uri_prefix: str, found: Iterable[Listed]) -> list[Listed]:
+    return [one for one in found if one.chunk.source_uri.startswith(source_uri_prefix)]
+
+
+async def _fragments(store: VectorStore, lot: Sequence[str], page: set[str]) -> list[Listed]:
+    """Those of the documents that no head makes whole, each on the page with its least chunk id."""
+    held = await store.held(lot)
+    return [
+        Listed(max(chunks, key=lambda chunk: (chunk.version, chunk.id)), fragment=True)
+        for chunks in held.values()
+        if not complete_heads(chunks) and min(chunk.id for chunk in chunks) in page
+    ]
 
 
 async def _newest(store: VectorStore, heads: Sequence[HeldChunk]) -> list[HeldChunk]:
@@ -85,30 +108,26 @@ def _by_chunks(heads: Sequence[HeldChunk]) -> Iterator[list[HeldChunk]]:
         yield lot
 
 
-async def verify(store: VectorStore, *, expected_documents: int | None) -> Verification:
-    """Check every document and count; documents count when one revision of them is complete."""
-    findings: list[str] = []
-    complete = chunks = 0
-    for page in batched(await store.document_ids(), _PAGE_DOCUMENTS):
-        for document_id, held in (await store.held(page)).items():
-            chunks += len(held)
-            complete += bool(complete_heads(held))
-            if fault := _fault(held):
-                findings.append(f"document {document_id}: {fault}")
-    if expected_documents is not None and complete != expected_documents:
-        findings.insert(0, f"holds {complete} complete documents, expected {expected_documents}")
-    if len(findings) > MAX_FINDINGS:
-        more = len(findings) - MAX_FINDINGS + 1
-        findings[MAX_FINDINGS - 1 :] = [f"and {more} more findings"]
-    return Verification(complete, chunks, tuple(findings))
+async def states(store: VectorStore) -> AsyncGenerator[dict[str, tuple[HeldChunk, ...]]]:
+    """All documents with everything held of each, 1 to 256 at a time.
 
-
-def _fault(held: Sequence[HeldChunk]) -> str:
-    heads = complete_heads(held)
-    if not heads:
-        return "chunks are missing; send it again"
-    if len(heads) > 1 or len(held) != heads[0].chunk_count:
-        return "chunks of another state are left; send it again"
-    if len({(chunk.version, chunk.attributes) for chunk in held}) > 1:
-        return "its chunks differ in version or metadata; send it again"
-    return ""
+    A document that is there all the time and does not change is met, and once: with the page that
+    the least of its chunk ids stands on. (Twice, if 20,000 chunks are deleted meanwhile.)
+    """
+    met: set[str] = set()
+    async with aclosing(store.pages()) as pages:
+        async for ids in pages:
+            here = set(ids)
+            documents = dict.fromkeys(parse_chunk_id(id_).document_id for id_ in ids)
+            fresh = [document_id for document_id in documents if document_id not in met]
+            met.clear()  # deletions bring back only the last page's
+            for some in batched(fresh, _PAGE_DOCUMENTS):
+                held = await store.held(some)
+                found = {
+                    document_id: chunks
+                    for document_id, chunks in held.items()
+                    if min(chunk.id for chunk in chunks) in here
+                }
+                met.update(found)
+                if found:
+                    yield found

@@ -1,26 +1,52 @@
-"""Contracts to domain values and back. Translates only: it checks nothing and decides nothing."""
+"""Contracts to domain values and back. Translates only: it decides nothing.
+
+A message never exceeds what a client takes: lists that could are cut.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
-from common.coordination.codec import pointer_message, version_message
+from common.coordination.codec import (
+    build_message,
+    golden_message,
+    pointer_message,
+    version_message,
+)
 from common.errors import InvalidArgument
 from common.records import from_proto
 from indexer.document import Document, Page, Rejected
+from indexer.faults import FaultKind
+from indexer.golden import Exam, GoldenQuery
 from indexer.pipeline import Deleted, Indexed
 from indexer.reconcile import Superseded, Unchanged
 from sluice.collections.v1 import collections_pb2 as collections
 from sluice.index.v1 import index_pb2 as index
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from common.coordination import CollectionState, VersionRecord
     from indexer.containers import ContainerDeleted
+    from indexer.faults import Fault
+    from indexer.golden import Miss
+    from indexer.inventory import Listed
     from indexer.pipeline import Result
-    from indexer.reconcile import HeldChunk
+    from indexer.repair import Repaired
+    from indexer.verification import Examined
     from sluice.document.v1 import document_pb2
+
+
+M = TypeVar("M", collections.DocumentFault, collections.GoldenMiss)
+
+# Two lists of this size fit into a message that any client takes (4 MiB by default).
+_LISTED_BYTES = 3 * 2**19
+_FAULTS = {
+    FaultKind.INCOMPLETE: collections.FAULT_KIND_INCOMPLETE,
+    FaultKind.SURPLUS: collections.FAULT_KIND_SURPLUS,
+    FaultKind.DIVERGED: collections.FAULT_KIND_DIVERGED,
+}
 
 
 def document_from(message: document_pb2.Document) -> Document:
@@ -88,15 +114,17 @@ def container_deletion_result(
     )
 
 
-def indexed_document(head: HeldChunk) -> index.IndexedDocument:
-    """A document by its head."""
+def indexed_document(listed: Listed) -> index.IndexedDocument:
+    """A document by its head, or a fragment by its newest chunk."""
+    chunk = listed.chunk
     return index.IndexedDocument(
-        document_id=head.document_id,
-        source_uri=head.source_uri,
-        version=head.version,
-        revision=head.revision,
-        chunk_count=head.chunk_count,
-        container_uri=head.container_uri,
+        document_id=chunk.document_id,
+        source_uri=chunk.source_uri,
+        version=chunk.version,
+        revision=chunk.revision,
+        chunk_count=0 if listed.fragment else chunk.chunk_count,
+        container_uri=chunk.container_uri,
+        fragment=listed.fragment,
     )
 
 
@@ -110,6 +138,7 @@ def collection(
         name=state.name,
         active=pointer_message(state.active) if state.active else None,
         versions=[index_version(record, counts.get(record.number)) for record in state.versions],
+        build=build_message(state.build) if state.build else None,
     )
 
 
@@ -121,3 +150,71 @@ def index_version(
     if counts is not None:
         message.counts.CopyFrom(collections.Counts(documents=counts[0], chunks=counts[1]))
     return message
+
+
+def exam(request: collections.VerifyVersionRequest) -> Exam | None:
+    """The golden queries of a request, None without; InvalidArgument names the field.
+
+    The other fields must be within their bounds also where nothing is asked.
+    """
+    queries = tuple(GoldenQuery(one.query, tuple(one.expected)) for one in request.golden_queries)
+    wanted = Exam(queries or (GoldenQuery("any", ("any",)),))
+    if request.HasField("golden_threshold"):
+        wanted = replace(wanted, threshold=request.golden_threshold)
+    if request.HasField("golden_max_drop"):
+        wanted = replace(wanted, max_drop=request.golden_max_drop)
+    wanted = replace(wanted, depth=request.golden_depth or wanted.depth)
+    return wanted if queries else None
+
+
+def verified(record: VersionRecord, found: Examined) -> collections.VerifyVersionResponse:
+    """What a verification found; of faults and misses as many as a message holds."""
+    response = collections.VerifyVersionResponse(
+        version=index_version(record, (found.documents, found.chunks)),
+        passed=found.verdict.passed,
+        findings=found.verdict.findings,
+        golden=golden_message(found.verdict.golden) if found.verdict.golden else None,
+    )
+    response.faults.extend(_that_fit(map(_fault, found.faults)))
+    response.misses.extend(_that_fit(map(_miss, found.misses)))
+    return response
+
+
+def repaired(outcome: Repaired) -> collections.RepairVersionResponse:
+    """What a repair did; of the incomplete documents as many as a message holds."""
+    return collections.RepairVersionResponse(
+        deleted_chunks=outcome.deleted_chunks,
+        incomplete=_that_fit(map(_fault, outcome.incomplete)),
+        incomplete_documents=outcome.incomplete_documents,
+    )
+
+
+def _fault(fault: Fault) -> collections.DocumentFault:
+    return collections.DocumentFault(
+        document_id=fault.document_id,
+        source_uri=fault.source_uri,
+        container_uri=fault.container_uri,
+        kind=_FAULTS[fault.kind],
+        surplus_chunks=fault.surplus_chunks,
+    )
+
+
+def _miss(miss: Miss) -> collections.GoldenMiss:
+    return collections.GoldenMiss(
+        query=miss.query,
+        missing=miss.missing,
+        found=miss.found,
+        active_finds=miss.active_finds,
+    )
+
+
+def _that_fit(all_: Iterable[M]) -> list[M]:
+    """The first messages, until they have too many bytes."""
+    fitting: list[M] = []
+    size = 0
+    for message in all_:
+        size += message.ByteSize()
+        if size > _LISTED_BYTES:
+            break
+        fitting.append(message)
+    return fitting

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -29,7 +30,16 @@ from indexer.reconcile import Superseded, Unchanged, Write, current, decide, rem
 from indexer.store import batched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
+    from contextlib import AbstractAsyncContextManager
 
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from numpy.typing import NDArray
@@ -37,6 +47,7 @@ if TYPE_CHECKING:
     from indexer.chunking import Chunk, Chunker
     from indexer.containers import ContainerDeletion
     from indexer.nodes import Attributes
+    from indexer.reconcile import HeldChunk
     from indexer.settings import IndexerSettings
     from indexer.store import VectorStore
 
@@ -45,12 +56,27 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+async def _always() -> None:
+    """Let every batch and every deletion pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An index version's store, by the name of its collection."""
+    """An index version's store, by the name of its collection.
+
+    Attributes:
+        name: of its collection.
+        store: to be changed.
+        check: raises where the store may not be changed now. Awaited before the store is asked, and
+            again before an answer: what is acknowledged was written while that was allowed.
+        held: keeps the store there, and others from mending it; open while a batch or a deletion is
+            under way, also after whoever sent it has gone.
+    """
 
     name: str
     store: VectorStore
+    check: Callable[[], Awaitable[object]] = _always
+    held: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +190,15 @@ class IndexPipeline:
             self._begin(self._delete_contained(target, deletion, document_ids))
         )
 
+    async def mend(
+        self,
+        target: Target,
+        document_ids: Sequence[str],
+        doomed: Callable[[Mapping[str, Sequence[HeldChunk]]], Sequence[str]],
+    ) -> int:
+        """Delete the chunks that ``doomed`` names of what is held of these documents; how many."""
+        return await asyncio.shield(self._begin(self._mend(target, document_ids, doomed)))
+
     async def aclose(self) -> None:
         """Wait for the batches under way and release the threads."""
         if self._running:
@@ -186,7 +221,7 @@ class IndexPipeline:
         self, target: Target, deletions: Sequence[Deletion]
     ) -> list[Deleted | Superseded]:
         ids = [deletion.document_id for deletion in deletions]
-        async with self._locks.holding(target.name, ids):
+        async with self._locks.holding(target.name, ids), _changing(target):
             held = await target.store.held(ids)
             doomed: list[str] = []
             outcomes: list[Deleted | Superseded] = []
@@ -205,7 +240,7 @@ class IndexPipeline:
     async def _delete_contained(
         self, target: Target, deletion: ContainerDeletion, document_ids: Sequence[str]
     ) -> int:
-        async with self._locks.holding(target.name, document_ids):
+        async with self._locks.holding(target.name, document_ids), _changing(target):
             held = await target.store.held(document_ids)
             removals = [
                 remove(chunks, deletion.container_uri, deletion.version) for chunks in held.values()
@@ -215,15 +250,28 @@ class IndexPipeline:
                 await target.store.delete(doomed)
             return sum(removal.document for removal in removals)
 
+    async def _mend(
+        self,
+        target: Target,
+        document_ids: Sequence[str],
+        doomed: Callable[[Mapping[str, Sequence[HeldChunk]]], Sequence[str]],
+    ) -> int:
+        async with self._locks.holding(target.name, document_ids), _changing(target):
+            ids = doomed(await target.store.held(document_ids))
+            with span(Stage.INDEX_DELETE, chunks=len(ids)):
+                await target.store.delete(ids)
+            return len(ids)
+
     async def _index(
         self, target: Target, documents: Sequence[Document], stop: asyncio.Event
     ) -> list[Result]:
         keys = [document.key for document in documents]
-        async with self._locks.holding(target.name, keys), self._slots:
+        async with self._locks.holding(target.name, keys), self._slots, _changing(target):
             _go_on(stop)
             checked = await self._in_thread(self._check, documents)
             valid = [document for document in checked if isinstance(document, Document)]
             outcomes, plans = await self._reconcile(target.store, valid, stop)
+            await self._delete_unfinished(target.store, plans)
             await self._write(target.store, plans, stop)
             await self._delete_replaced(target.store, plans)
         for plan in plans:
@@ -329,6 +377,13 @@ class IndexPipeline:
             return np.empty((0, 0), np.float32)
         return np.asarray(await self._embedding.aget_text_embedding_batch(texts), np.float32)
 
+    async def _delete_unfinished(self, store: VectorStore, plans: Iterable[_Plan]) -> None:
+        """Delete what is left of the same revision: written over, it might keep old metadata."""
+        doomed = [id_ for plan in plans for id_ in sorted(plan.written().intersection(plan.held))]
+        if doomed:
+            with span(Stage.INDEX_DELETE, chunks=len(doomed)):
+                await store.delete(doomed)
+
     async def _delete_replaced(self, store: VectorStore, plans: Iterable[_Plan]) -> None:
         doomed: list[str] = []
         for plan in plans:
@@ -356,6 +411,15 @@ class IndexPipeline:
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(function, *arguments))
+
+
+@asynccontextmanager
+async def _changing(target: Target) -> AsyncIterator[None]:
+    """Hold a store that may be changed, before and after."""
+    async with target.held():
+        await target.check()
+        yield
+        await target.check()
 
 
 def _go_on(stop: asyncio.Event) -> None:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from common.chroma import ChromaSettings, open_chroma
 from common.config import Settings
 from common.coordination import (
+    Builds,
     CoordinatorSettings,
     IndexRegistry,
+    Pins,
     advertised,
     open_coordinator,
 )
 from common.embedding import EmbeddingSettings, open_embedder
+from common.requester import requester
 from common.rpc import GrpcServer, ServiceBinding
 from common.telemetry import Telemetry, TelemetrySettings
 from indexer.chunking import ChunkingSettings, SentenceChunker, chunking_spec
 from indexer.collections_service import CollectionsServicer
+from indexer.collector import Collector
 from indexer.embedding import EmbedderEmbedding
+from indexer.examination import Examination
+from indexer.first_version import FirstVersions
 from indexer.index_service import IndexServicer
 from indexer.pipeline import IndexPipeline
+from indexer.query_client import QueryClient
 from indexer.settings import IndexerSettings
 from indexer.store import ChromaCatalog
 from indexer.versions import Versions
@@ -30,9 +37,10 @@ from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
 from sluice.index.v1 import index_pb2, index_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from common.chroma import Chroma
+    from common.coordination import Coordinator
     from common.embedding import Embedder
 
 SERVICE = "indexer"
@@ -57,18 +65,36 @@ async def open_indexer(
     indexer: IndexerSettings,
     chunking: ChunkingSettings,
     chroma: Chroma,
-    registry: IndexRegistry,
+    coordinator: Coordinator,
     embedder: Embedder,
+    holder: str,
 ) -> list[ServiceBinding]:
-    """Build both services of the indexer; the stack closes what they hold.
+    """Build both services of the indexer and begin to collect; the stack closes what they hold.
 
     Closing waits for the batches under way, so it must come after the server has stopped and
-    before Chroma and the embedder are closed.
+    before Chroma, the coordinator and the embedder are closed.
+
+    Args:
+        stack: gets what is opened here.
+        indexer: the bounds.
+        chunking: how text is cut.
+        chroma: keeps the stores.
+        coordinator: keeps the records, locks and pins.
+        embedder: what text is embedded with.
+        holder: this process, told to those whom its pins and locks keep waiting.
 
     Raises:
-        ConfigurationError: the chunking leaves no room in what the embedder reads.
+        ConfigurationError: the chunking leaves no room in what the embedder reads, or the query
+            target is none.
     """
     spec = chunking_spec(chunking, embedder.spec)
+    registry, stores = IndexRegistry(coordinator), ChromaCatalog(chroma)
+    pins = await stack.enter_async_context(
+        Pins.open(coordinator, holder, ttl_s=indexer.instance_ttl_s)
+    )
+    ask = await stack.enter_async_context(
+        QueryClient.open(indexer.query_target, indexer.query_channel, coordinator)
+    )
     chunker = await asyncio.to_thread(SentenceChunker, spec, embedder.token_count)
     pipeline = IndexPipeline(
         indexer,
@@ -77,11 +103,27 @@ async def open_indexer(
         tokenizer=embedder.spec.digest,
     )
     stack.push_async_callback(pipeline.aclose)
-    stores = ChromaCatalog(chroma)
-    versions = Versions(registry, stores, embedder=embedder.spec, chunking=spec)
+    versions = Versions(
+        coordinator,
+        registry,
+        stores,
+        pins,
+        holder=holder,
+        embedder=embedder.spec,
+        chunking=spec,
+    )
+    collector = Collector(coordinator, registry, stores, indexer.retention, holder=holder)
+    await stack.enter_async_context(_collecting(collector))
     index = IndexServicer(indexer, pipeline, versions)
     collections = CollectionsServicer(
-        registry, stores, versions, embedder=embedder.spec, chunking=spec
+        registry,
+        Builds(coordinator),
+        stores,
+        versions,
+        first_versions=FirstVersions(registry, stores, pins, embedder.spec, spec),
+        examination=Examination(registry, versions, ask),
+        collector=collector,
+        pipeline=pipeline,
     )
     return [
         ServiceBinding(
@@ -117,22 +159,36 @@ async def run(
         stack.push_async_callback(chroma.aclose)
         embedder = await asyncio.to_thread(open_embedder, config.embedding)
         stack.push_async_callback(embedder.aclose)
-        registry = IndexRegistry(coordinator)
         bindings = await open_indexer(
             stack,
             indexer=config.indexer,
             chunking=config.chunking,
             chroma=chroma,
-            registry=registry,
+            coordinator=coordinator,
             embedder=embedder,
+            holder=f"{SERVICE} {requester()}",
         )
         server = await stack.enter_async_context(GrpcServer.open(config.indexer.server, bindings))
         address = await asyncio.to_thread(
             advertised, SERVICE, config.indexer.advertise, server.address, config.coordinator
         )
         await stack.enter_async_context(
-            registry.register(SERVICE, address, ttl_s=config.indexer.instance_ttl_s)
+            IndexRegistry(coordinator).register(
+                SERVICE, address, ttl_s=config.indexer.instance_ttl_s
+            )
         )
         if on_ready is not None:
             on_ready(server.address)
         await stop.wait()
+
+
+@asynccontextmanager
+async def _collecting(collector: Collector) -> AsyncIterator[None]:
+    """Collect while the context is open; a collection that is cut short goes on later."""
+    running = asyncio.create_task(collector.run(), name="collector")
+    try:
+        yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running

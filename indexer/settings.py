@@ -5,10 +5,26 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from common.config import Settings
-from common.rpc import ServerSettings
+from common.rpc import ChannelSettings, ServerSettings
 
 # What a batch message holds beside its documents, generously.
 ENVELOPE_BYTES = 2**12
+
+
+class RetentionSettings(Settings):
+    """Which index versions are kept, and how often those beyond are collected.
+
+    Attributes:
+        keep_versions: retired versions kept to roll back to, the newest; 0 keeps none.
+        keep_days: how long every retired version is kept, in days, also beyond those.
+        keep_failed_s: how long failed and abandoned versions are kept for their reason, in seconds.
+        interval_s: between two collections, in seconds.
+    """
+
+    keep_versions: int = Field(default=2, ge=0, le=1000)
+    keep_days: float = Field(default=0.0, ge=0, le=36_500)
+    keep_failed_s: float = Field(default=3_600.0, ge=0, le=31_536_000)
+    interval_s: float = Field(default=60.0, gt=0, le=86_400)
 
 
 class IndexerSettings(Settings):
@@ -18,7 +34,11 @@ class IndexerSettings(Settings):
         server: where the service listens.
         advertise: HOST:PORT under which others reach it; empty for the address it listens on or,
             if that is every address, the one from which this machine reaches etcd.
-        instance_ttl_s: how long its registration outlives it, in seconds.
+        instance_ttl_s: how long its registration and its pins outlive it, in seconds.
+        query_target: the query servers that golden queries are asked, as a client names them;
+            empty for those that are announced.
+        query_channel: how they are reached.
+        retention: which index versions are kept.
         opening_timeout_s: how long a stream may take to say what it is for, in seconds.
         max_streams: streams open at once; the next one is refused and told to come back.
         max_batches_in_flight: batches in work at once, over all streams.
@@ -34,6 +54,9 @@ class IndexerSettings(Settings):
     server: ServerSettings = ServerSettings()
     advertise: str = ""
     instance_ttl_s: int = Field(default=10, ge=2, le=600)
+    query_target: str = ""
+    query_channel: ChannelSettings = ChannelSettings()
+    retention: RetentionSettings = RetentionSettings()
     opening_timeout_s: float = Field(default=10.0, gt=0, le=600)
     max_streams: int = Field(default=16, ge=1, le=1024)
     max_batches_in_flight: int = Field(default=8, ge=1, le=1024)

@@ -44,7 +44,10 @@ class VectorStore(Protocol):
         ...
 
     async def write(self, chunks: Sequence[ChunkRecord], vectors: NDArray[np.float32]) -> None:
-        """Write chunks, replacing those of equal id: heads only once the others are durable.
+        """Write chunks that are not held: heads only once the others are durable.
+
+        Of a chunk that is held, text and vector are replaced; whether metadata that it has no more
+        stay is the store's own affair (Chroma merges them).
 
         Args:
             chunks: n records of different ids.
@@ -153,7 +156,7 @@ class ChromaVectorStore:
         return {document_id: tuple(chunks) for document_id, chunks in found.items()}
 
     async def write(self, chunks: Sequence[ChunkRecord], vectors: NDArray[np.float32]) -> None:
-        """Write chunks, replacing those of equal id: heads only once the others are durable."""
+        """Write chunks that are not held: heads only once the others are durable."""
         for part in heads_last([chunk.ordinal for chunk in chunks]):
             if part:
                 await self._collection.upsert(

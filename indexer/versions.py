@@ -1,24 +1,38 @@
 """Which index version a request writes to or reads, and whether it may.
 
-The coordinator's record decides; the vector store is opened only for a version that passed.
+The coordinator's record decides; the vector store is opened only for a version that passed. What
+writes to a version pins it and asks before every batch whether it still takes writes: what wakes
+up late, or goes on where another version was activated, must not be acknowledged.
 """
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from common.coordination import VersionState
+from common.coordination import VersionState, maintenance
 from common.errors import EmbedderMismatch, FailedPrecondition
 from common.identity import ConsistencyToken, check_collection, check_tenant, encode_token
 from indexer.pipeline import Target
 
 if TYPE_CHECKING:
-    from common.coordination import ChunkingSpec, IndexRegistry, VersionRecord
+    from collections.abc import AsyncIterator
+
+    from common.coordination import (
+        ChunkingSpec,
+        Coordinator,
+        HeldLock,
+        IndexRegistry,
+        Pins,
+        VersionRecord,
+    )
     from common.embedding import EmbedderSpec
     from indexer.store import StoreCatalog, VectorStore
 
-_WRITABLE = frozenset({VersionState.BUILDING, VersionState.ACTIVE})
+_MENDABLE = frozenset({VersionState.READY, VersionState.ACTIVE, VersionState.RETIRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +50,47 @@ class WritableVersion:
     token: str
 
 
+@dataclass(slots=True)
+class _Guard:
+    """Asks whether a version still takes writes: one exchange, by the record last seen."""
+
+    registry: IndexRegistry
+    record: VersionRecord
+
+    async def check(self) -> None:
+        self.record = await self.registry.check_writable(self.record)
+
+
 class Versions:
     """Opens index versions for the services of this process."""
 
     def __init__(
         self,
+        coordinator: Coordinator,
         registry: IndexRegistry,
         stores: StoreCatalog,
+        pins: Pins,
         *,
+        holder: str,
         embedder: EmbedderSpec,
         chunking: ChunkingSpec,
     ) -> None:
+        """Construct it.
+
+        Args:
+            coordinator: where repairs lock writers out.
+            registry: the records.
+            stores: what they name.
+            pins: those of this process.
+            holder: this process, told to those that a repair keeps out.
+            embedder: what this process embeds with.
+            chunking: how it cuts.
+        """
+        self._coordinator = coordinator
         self._registry = registry
         self._stores = stores
+        self._pins = pins
+        self._holder = holder
         self._embedder = embedder
         self._chunking = chunking
 
@@ -70,48 +112,104 @@ class Versions:
             (await self.record(tenant, collection, number)).store_collection
         )
 
-    async def open_for_deleting(self, tenant: str, collection: str, number: int) -> Target:
-        """The store of a version that takes writes.
+    @asynccontextmanager
+    async def reading(self, record: VersionRecord) -> AsyncIterator[VectorStore]:
+        """The store of a version, kept there while the context is open; NotFound if it is gone."""
+        named = (record.tenant, record.collection, record.number)
+        try:
+            await self._pins.read(*named)
+            yield await self._stores.open(record.store_collection)
+        finally:
+            await self._pins.let_go(*named)
+
+    @asynccontextmanager
+    async def deleting(self, tenant: str, collection: str, number: int) -> AsyncIterator[Target]:
+        """A version that takes deletions, pinned while the context is open.
 
         Raises:
-            FailedPrecondition: the version does not take writes; else as for ``record``.
+            FailedPrecondition: the version does not take writes.
+            Contended: a repair is under way in the collection; else as for ``record``.
         """
-        return await self._open_writable(await self.record(tenant, collection, number))
+        async with self._written(await self.record(tenant, collection, number)) as target:
+            yield target
 
-    async def open_for_writing(self, tenant: str, collection: str, number: int) -> WritableVersion:
-        """A version that takes documents from this process.
+    @asynccontextmanager
+    async def writing(
+        self, tenant: str, collection: str, number: int
+    ) -> AsyncIterator[WritableVersion]:
+        """A version that takes documents from this process, pinned while the context is open.
 
         Raises:
             FailedPrecondition: the version does not take writes, or has another chunking.
-            EmbedderMismatch: it was written with another embedder; else as for ``record``.
+            EmbedderMismatch: it was written with another embedder.
+            Contended: a repair is under way in the collection; else as for ``record``.
         """
         record = await self.record(tenant, collection, number)
+        self._check_same_chunks(record)
+        async with self._written(record) as target:
+            yield WritableVersion(record.number, target, await self._token(record))
+
+    @asynccontextmanager
+    async def repairing(self, tenant: str, collection: str, number: int) -> AsyncIterator[Target]:
+        """A version that nobody writes, nor may begin to, while the context is open.
+
+        Raises:
+            FailedPrecondition: the version is being built or was given up, or one of the
+                collection is being written.
+            Contended: another repair is under way; else as for ``record``.
+        """
+        record = await self.record(tenant, collection, number)
+        async with (
+            maintenance(
+                self._coordinator, record.tenant, record.collection, holder=self._holder
+            ) as lock,
+            self.reading(record) as store,
+        ):
+            check = partial(self._check_mendable, record, lock)
+            await check()
+            mending = asyncio.Lock()
+            try:
+                yield Target(record.store_collection, store, check, lambda: mending)
+            finally:
+                async with mending:  # what is being mended ends first, and nothing more begins
+                    lock.lost.set()
+
+    @asynccontextmanager
+    async def _written(self, record: VersionRecord) -> AsyncIterator[Target]:
+        """Pinned first, then asked: a version given up between the two is seen as such."""
+        held = partial(self._pins.writing, record.tenant, record.collection, record.number)
+        guard = _Guard(self._registry, record)
+        async with held():
+            await guard.check()
+            store = await self._stores.open(record.store_collection)
+            yield Target(record.store_collection, store, guard.check, held)
+
+    async def _check_mendable(self, record: VersionRecord, lock: HeldLock) -> None:
         name = f"version {record.number} of {record.collection}"
+        if lock.lost.is_set():
+            raise FailedPrecondition(f"the maintenance lock over {name} was lost; repair it again")
+        state = (await self.record(record.tenant, record.collection, record.number)).state
+        if state not in _MENDABLE:
+            raise FailedPrecondition(
+                f"{name} is {state.value}; only what was built and not given up can be repaired"
+            )
+
+    def _check_same_chunks(self, record: VersionRecord) -> None:
+        name = f"version {record.number} of {record.collection}"
+        cure = (
+            "rebuild the collection as a new version (`sluice ingest --rebuild --activate`), or "
+            "configure this indexer as the version is"
+        )
         if record.embedder != self._embedder:
             raise EmbedderMismatch(
                 f"{name} was written with {_named(record.embedder)}, this indexer embeds with "
-                f"{_named(self._embedder)}; rebuild it as a new version or configure its embedder"
+                f"{_named(self._embedder)}; {cure}"
             )
         if record.chunking != self._chunking:
             raise FailedPrecondition(
                 f"{name} was written with chunking {record.chunking.fingerprint()}, this indexer "
-                f"cuts {self._chunking.fingerprint()}; rebuild it as a new version or configure "
-                "its chunking"
+                f"cuts {self._chunking.fingerprint()}; {cure}"
             )
-        target = await self._open_writable(record)
-        return WritableVersion(record.number, target, await self._token(record))
-
-    async def _open_writable(self, record: VersionRecord) -> Target:
-        if record.state not in _WRITABLE:
-            raise FailedPrecondition(
-                f"version {record.number} of {record.collection} is {record.state.value} and takes "
-                "no writes; write to the active version or begin a new one"
-            )
-        name = record.store_collection
-        if record.state is VersionState.BUILDING:
-            # A crash right after the version was begun may have left it without a store.
-            return Target(name, await self._stores.create(name))
-        return Target(name, await self._stores.open(name))
 
     async def _token(self, record: VersionRecord) -> str:
         """A version that is not active is read at the next activation at the earliest."""

@@ -9,20 +9,22 @@ stderr.
 from __future__ import annotations
 
 import re
-import time
 from contextlib import suppress
+from pathlib import Path  # noqa: TC003 — typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from ingestor.dead_letter_commands import dead_letters
 from ingestor.flags import WITH_DEAD_LETTERS, Config, Json, Quiet, Target, Tenant, print_value
+from ingestor.for_people import told, told_in_a_line
 from ingestor.session import FAILED, Stopped, choose_show, load_config, run_stoppable, stop_told
 
 if TYPE_CHECKING:
     import asyncio
 
     from ingestor.ingestion import Ingestion
+    from ingestor.rebuilding import Rebuild
     from ingestor.report import IngestReport
     from ingestor.rounds import Show
     from ingestor.settings import IngestorConfig
@@ -111,6 +113,28 @@ def ingest(
     activate: Annotated[
         bool, typer.Option("--activate", help="Let queries see the new version if it is sound.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Let queries see the new version even if it is not.")
+    ] = False,
+    golden: Annotated[
+        Path | None,
+        typer.Option(
+            "--golden",
+            metavar="FILE|DIR",
+            exists=True,
+            help="What the new version must find: JSON Lines, or a folder in BEIR layout.",
+        ),
+    ] = None,
+    golden_threshold: Annotated[
+        float | None,
+        typer.Option("--golden-threshold", min=0, max=1, help="Least score to pass."),
+    ] = None,
+    golden_max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--golden-max-drop", min=0, max=1, help="How much less than the active version's."
+        ),
+    ] = None,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Delete all if no file is left to index.")
     ] = False,
@@ -119,8 +143,14 @@ def ingest(
     quiet: Quiet = False,
 ) -> None:
     """Index what is new or changed under the URIs, and delete what is gone from them."""
-    if activate and not rebuild:
-        raise typer.BadParameter("--activate belongs to --rebuild")
+    plan = _plan(
+        rebuild=rebuild,
+        activate=activate,
+        force=force,
+        golden=golden,
+        threshold=golden_threshold,
+        max_drop=golden_max_drop,
+    )
     if watch is not None and rebuild:
         raise typer.BadParameter("--watch and --rebuild exclude each other")
     settings = {
@@ -138,21 +168,49 @@ def ingest(
         return
 
     async def work(ingestion: Ingestion, stop: asyncio.Event) -> IngestReport:
-        return await ingestion.ingest(
-            uris, collection, rebuild=rebuild, activate=activate, show=show, stop=stop
-        )
+        return await ingestion.ingest(uris, collection, show=show, plan=plan, stop=stop)
 
     try:
         report = run_stoppable(loaded, work)
     except Stopped:
         raise stop_told(rebuild=rebuild) from None
-    print_value(report.to_json() if as_json else _told(report), as_json=as_json)
+    print_value(report.to_json() if as_json else told(report), as_json=as_json)
     if report.is_stopped:
         raise stop_told(rebuild=rebuild)
-    if report.findings:
+    if report.findings and not report.is_forced:
         raise typer.Exit(FAILED)
     if report.dead_letters:
         raise typer.Exit(WITH_DEAD_LETTERS)
+
+
+def _plan(
+    *,
+    rebuild: bool,
+    activate: bool,
+    force: bool,
+    golden: Path | None,
+    threshold: float | None,
+    max_drop: float | None,
+) -> Rebuild | None:
+    """What is to be built, with its golden queries read; None for an ordinary ingest."""
+    belongs = {
+        "--activate": (activate, rebuild, "--rebuild"),
+        "--force": (force, rebuild and activate, "--rebuild --activate"),
+        "--golden": (golden is not None, rebuild, "--rebuild"),
+        "--golden-threshold": (threshold is not None, golden is not None, "--golden"),
+        "--golden-max-drop": (max_drop is not None, golden is not None, "--golden"),
+    }
+    for flag, (is_given, is_right, owner) in belongs.items():
+        if is_given and not is_right:
+            raise typer.BadParameter(f"{flag} belongs to {owner}")
+    if not rebuild:
+        return None
+    from common.golden import load_golden  # noqa: PLC0415 — imported when it is needed
+    from ingestor.rebuilding import Rebuild  # noqa: PLC0415 — as above
+    from ingestor.sending.collection_client import Exam  # noqa: PLC0415 — as above
+
+    exam = None if golden is None else Exam(load_golden(golden), threshold, max_drop)
+    return Rebuild(activate=activate, force=force, exam=exam)
 
 
 def _watch(
@@ -166,59 +224,11 @@ def _watch(
 ) -> None:
     """Rounds until a signal comes; that is their right end."""
 
-    def told(report: IngestReport) -> None:
-        print_value(report.to_json() if as_json else _told_in_a_line(report), as_json=as_json)
+    def tell(report: IngestReport) -> None:
+        print_value(report.to_json() if as_json else told_in_a_line(report), as_json=as_json)
 
     async def work(ingestion: Ingestion, stop: asyncio.Event) -> None:
-        await ingestion.watch(uris, collection, every_s=every_s, show=show, told=told, stop=stop)
+        await ingestion.watch(uris, collection, every_s=every_s, show=show, told=tell, stop=stop)
 
     with suppress(Stopped):
         run_stoppable(config, work)
-
-
-def _told_in_a_line(report: IngestReport) -> str:
-    """One round of a watch for people."""
-    sums = report.to_json()
-    line = (
-        f"{time.strftime('%H:%M:%S')}  {report.target.collection}, version "
-        f"{report.target.version}: {sums['indexed']:,} new, {sums['updated']:,} updated, "
-        f"{sums['deleted']:,} deleted, {sums['documents']:,} documents held, "
-        f"{sums['duration_s']:.1f} s"
-    )
-    letters = sums["dead_letters"]
-    return f"{line}, {letters:,} dead letters" if letters else line
-
-
-def _told(report: IngestReport) -> str:
-    """The report for people."""
-    sums = report.to_json()
-    target = report.target
-    lines = [
-        (
-            f"{target.collection}, version {target.version}: "
-            f"{sums['indexed']:,} new, {sums['updated']:,} updated, "
-            f"{sums['unchanged']:,} unchanged, "
-            f"{sums['deleted']:,} deleted, {sums['documents']:,} documents held"
-        ),
-        (
-            f"{sums['chunks']:,} chunks, {sums['bytes'] / 1e6:.1f} MB read in "
-            f"{sums['duration_s']:.1f} s: {sums['documents_per_s']:.1f} documents/s, "
-            f"{sums['chunks_per_s']:.0f} chunks/s, {sums['mb_per_s']:.2f} MB/s"
-        ),
-    ]
-    if sums["passed_over"]:
-        lines.append(f"{sums['passed_over']:,} records without text passed over")
-    if sums["dead_letters"] or sums["set_aside"]:
-        lines.append(
-            f"{sums['dead_letters']:,} dead letters, {sums['set_aside']:,} more set aside: see "
-            f"`sluice dead-letters list --collection {target.collection}`"
-        )
-    lines += [f"not sound: {finding}" for finding in report.findings]
-    if report.findings:
-        lines.append(f"version {target.version} was left as it is; the active one still answers")
-    elif not report.is_activated:
-        lines.append(
-            f"version {target.version} is ready; let it answer with "
-            f"`sluice collections activate {target.collection} {target.version}`"
-        )
-    return "\n".join(lines)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +18,13 @@ from common.errors import InvalidArgument
 from common.identity import check_collection, check_tenant
 from ingestor.extraction.extractor import DocumentExtractor
 from ingestor.kerberos.login import logged_in
+from ingestor.rebuilding import rebuild
 from ingestor.rounds import Rounds, Shop
 from ingestor.selection import Selection
-from ingestor.sending.index_client import CollectionClient, IndexTarget
+from ingestor.sending.collection_client import CollectionClient
 from ingestor.sending.indexers import Indexers
 from ingestor.state.dead_letters import DeadLetter, DeadLetters, paths_of
-from ingestor.state.manifest import root_folder, version_folder_name
 from ingestor.state.state_folder import StateFolder
-from ingestor.stopping import unless
 from ingestor.storage.filesystems import locate
 from ingestor.storage.sources import open_source
 from ingestor.watching import watch
@@ -37,12 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
 
     from common.coordination import Coordinator
+    from ingestor.rebuilding import Rebuild
     from ingestor.report import IngestReport
     from ingestor.rounds import Show
     from ingestor.settings import IngestorConfig
     from ingestor.storage.sources import Source
-
-logger = logging.getLogger(__name__)
 
 _STATE_THREADS = 2
 
@@ -99,9 +94,8 @@ class Ingestion:
         uris: Sequence[str],
         collection: str,
         *,
-        rebuild: bool,
-        activate: bool,
         show: Show,
+        plan: Rebuild | None = None,
         stop: asyncio.Event | None = None,
     ) -> IngestReport:
         """Bring a collection into line with the roots.
@@ -109,27 +103,22 @@ class Ingestion:
         Args:
             uris: paths or URIs of folders or files; none inside another.
             collection: is created if there is none.
-            rebuild: build a new version from these roots alone, beside the active one.
-            activate: let queries see the new version if it passes its verification.
             show: makes the context in which a job's counters are shown.
+            plan: build a new version from these roots alone, beside the active one, and what
+                becomes of it; None brings the active one into line.
             stop: once set, the files in hand are the last.
 
         Raises:
             CalledOffError: it was stopped where nothing was in hand.
-            SluiceError: as ``Rounds.run``; or the roots overlap.
+            SluiceError: as ``Rounds.run`` or ``rebuild``; or the roots overlap.
         """
         stop = stop or asyncio.Event()
-        async with self._open_shop() as shop:
+        async with self.open_shop() as shop:
             rounds = self._rounds(shop, uris, collection, show, stop)
+            if plan is not None:
+                return await rebuild(shop, rounds, collection, plan, stop)
             async with rounds:
-                if not rebuild:
-                    return await rounds.run()
-                begin = partial(shop.collections.begin_version, self._tenant, collection)
-                report = await rounds.run(begin=begin)
-            if report.is_stopped:
-                return report
-            finishing = self._finish_version(shop, report, activate=activate)
-            return await unless(stop, finishing)
+                return await rounds.run()
 
     async def watch(
         self,
@@ -155,7 +144,7 @@ class Ingestion:
             SluiceError: what does not pass by waiting.
         """
         async with (
-            self._open_shop() as shop,
+            self.open_shop() as shop,
             self._rounds(shop, uris, collection, show, stop) as rounds,
         ):
             await watch(rounds, self._settings.stream, every_s=every_s, told=told, stop=stop)
@@ -171,7 +160,7 @@ class Ingestion:
         """
         stop = stop or asyncio.Event()
         reports: list[IngestReport] = []
-        async with self._open_shop() as shop:
+        async with self.open_shop() as shop:
             for key in await self.dead_letters.roots():
                 paths = paths_of(letters, key)
                 if not paths or stop.is_set():
@@ -198,11 +187,14 @@ class Ingestion:
             yield coordinator
 
     @asynccontextmanager
-    async def _open_shop(self) -> AsyncIterator[Shop]:
+    async def open_shop(self) -> AsyncIterator[Shop]:
+        """What all jobs of the command share; no indexer is called before it is asked for."""
         config = self._config
         async with AsyncExitStack() as stack:
             coordinator = await stack.enter_async_context(self._open_coordinator())
-            indexers = await stack.enter_async_context(Indexers.open(config.client, coordinator))
+            indexers = await stack.enter_async_context(
+                Indexers.open(config.client, coordinator, config.coordinator)
+            )
             extractor = await stack.enter_async_context(
                 DocumentExtractor(self._settings.extraction, self._settings.formats, self._readers)
             )
@@ -241,38 +233,6 @@ class Ingestion:
             return sources
 
         return Rounds(shop, open_sources, check_collection(collection), selection, show, stop)
-
-    async def _finish_version(
-        self, shop: Shop, report: IngestReport, *, activate: bool
-    ) -> IngestReport:
-        """Verify a version that was built, and let queries see it."""
-        target = report.target
-        expected = sum(summary.documents for summary in report.roots)
-        findings = await shop.collections.verify(target, expected)
-        if activate and not expected:
-            findings = (*findings, "it holds no documents, so queries do not get to see it")
-        await self._forget_versions(shop, target, [root.root_uri for root in report.roots])
-        is_activated = activate and not findings
-        if is_activated:
-            await shop.collections.activate(target)
-        return replace(report, is_activated=is_activated, findings=findings)
-
-    async def _forget_versions(self, shop: Shop, target: IndexTarget, roots: Sequence[str]) -> None:
-        """Delete the manifests of versions that are kept no longer, where it can be done."""
-        kept = await shop.collections.kept_versions(target.tenant, target.collection)
-        names = {version_folder_name(version) for version in kept}
-
-        def forget() -> None:
-            for root_uri in roots:
-                root = root_folder(self._state, target.tenant, target.collection, root_uri)
-                for name in root.names():
-                    if name not in names:
-                        root.folder(name).delete_all()
-
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._keepers, forget)
-        except OSError as error:
-            logger.warning("manifests of versions of before were not deleted: %s", error.strerror)
 
 
 def _check_apart(roots: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestor.job.summary import IngestSummary
+    from ingestor.sending.collection_client import GoldenMiss, GoldenScore
     from ingestor.sending.index_client import IndexTarget
 
 _ADDED_UP = (
@@ -21,8 +22,10 @@ class IngestReport:
     """What became of all roots.
 
     ``is_activated`` tells whether queries see the version: always, unless it was built beside the
-    active one and left there. ``findings`` are what its verification found wrong. ``is_stopped``
-    tells that it was stopped before its end.
+    active one and left there. ``findings`` are what its verification found wrong, ``golden`` how
+    it did on golden queries, ``misses`` those of them that it failed; it was ``is_forced`` where it
+    was activated all the same. ``rounds`` counts the active versions that were written one after
+    the other. ``is_stopped`` tells that it was stopped before its end.
     """
 
     target: IndexTarget
@@ -30,6 +33,11 @@ class IngestReport:
     is_activated: bool
     findings: tuple[str, ...] = ()
     is_stopped: bool = False
+    is_built: bool = False
+    is_forced: bool = False
+    golden: GoldenScore | None = None
+    misses: tuple[GoldenMiss, ...] = ()
+    rounds: int = 1
 
     @property
     def dead_letters(self) -> int:
@@ -53,7 +61,12 @@ class IngestReport:
             "index_version": self.target.version,
             "activated": self.is_activated,
             "stopped": self.is_stopped,
+            "built": self.is_built,
+            "forced": self.is_forced,
+            "rounds": self.rounds,
             "findings": list(self.findings),
+            "golden": asdict(self.golden) if self.golden else None,
+            "misses": [asdict(miss) for miss in self.misses],
             **sums,
             **{name: round(rate, 3) for name, rate in rates.items()},
             "roots": roots,

@@ -1,7 +1,8 @@
 """Runs over the same roots, one after the other, each into whichever index version is then active.
 
 Roots are opened and locked once and stay so until the end; a manifest is locked as long as its
-version is the one that is written. Where a lock is lost nothing more is written.
+version is the one that is written. Where a lock is lost nothing more is written. Where another
+version becomes the active one meanwhile, another round brings that one into line.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import logging
 import secrets
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from common.errors import FailedPrecondition
+from common.errors import FailedPrecondition, NotFound
 from ingestor.job.job import IngestJob
 from ingestor.report import IngestReport
-from ingestor.sending.index_client import CollectionClient, IndexClient, IndexTarget
+from ingestor.sending.collection_client import Progress
+from ingestor.sending.index_client import IndexClient, IndexTarget
 from ingestor.state.dead_letters import open_settled
 from ingestor.state.manifest import Manifest, ManifestKey, only_job
 from ingestor.state.root_locks import RootLocks, hold_roots, lost_lock
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from ingestor.extraction.extractor import Extractor
     from ingestor.job.summary import Counters, IngestSummary
     from ingestor.selection import Selection
+    from ingestor.sending.build_lock import BuildLock
+    from ingestor.sending.collection_client import CollectionClient
     from ingestor.sending.indexers import Indexers
     from ingestor.settings import IngestSettings
     from ingestor.state.state_folder import StateFolder
@@ -39,8 +43,9 @@ if TYPE_CHECKING:
 
     Show: TypeAlias = Callable[[Counters, str], AbstractAsyncContextManager[None]]
 
-
 logger = logging.getLogger(__name__)
+
+_MOST_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,8 @@ class Rounds:
         self._sources: Sequence[Source] = ()
         self._locks: RootLocks | None = None
         self._target: IndexTarget | None = None
+        self._build: BuildLock | None = None
+        self._counters: list[Counters] = []
         self._root_stack = AsyncExitStack()
         self._folder_stack = AsyncExitStack()
 
@@ -122,29 +129,41 @@ class Rounds:
         """The roots, once they are open."""
         return [source.root_uri for source in self._sources]
 
-    async def run(
-        self, *, begin: Callable[[], Awaitable[IndexTarget]] | None = None
-    ) -> IngestReport:
-        """One round.
+    @property
+    def progress(self) -> Progress:
+        """What was acknowledged in this round, over all roots."""
+        return Progress(
+            documents=sum(counters.documents_sent for counters in self._counters),
+            chunks=sum(counters.chunks for counters in self._counters),
+        )
 
-        Args:
-            begin: begins a version to be written instead of the active one. Nobody else knows its
-                number, so that its roots are not locked: a job may go on over them meanwhile.
+    async def run(self) -> IngestReport:
+        """Bring the active version into line; again where another is the active one at the end.
 
         Raises:
             CalledOffError: it was stopped before a job began.
-            SluiceError: as ``IngestJob.run``; or a lock is held by another, or was lost.
+            SluiceError: as ``IngestJob.run``; or a lock is held by another, or was lost;
+                FailedPrecondition also if another version was activated in each of some rounds.
+        """
+
+        async def run() -> IngestReport:
+            target = await unless(self._stop, self._prepared(None))
+            return await self._run_jobs(target)
+
+        return await self._until_settled(run)
+
+    async def build(self, begin: Callable[[], Awaitable[BuildLock]]) -> IngestReport:
+        """One round into a version of its own, begun once the roots are open.
+
+        Nobody else knows its number, so that its roots are not locked: a job may go on over them
+        meanwhile.
+
+        Raises:
+            CalledOffError: as ``run``.
+            SluiceError: as ``run``; FailedPrecondition if the build lock was lost.
         """
         target = await unless(self._stop, self._prepared(begin))
-        summaries = [
-            await self._run_job(source, target, None)
-            for source in self._sources
-            if not self._stop.is_set()
-        ]
-        stopped = self._stop.is_set()
-        return IngestReport(
-            target, tuple(summaries), is_activated=begin is None, is_stopped=stopped
-        )
+        return replace(await self._run_jobs(target), is_activated=False, is_built=True)
 
     async def retry(self, key: ManifestKey, paths: frozenset[str]) -> IngestReport:
         """Try these dead letters of the one root again, whatever their attempts.
@@ -156,13 +175,54 @@ class Rounds:
         """
         target = await unless(self._stop, self._prepared(None))
         if manifest_key(target, key.root_uri) != key:
-            raise FailedPrecondition(
-                f"collection {key.collection} has another active version since: run "
-                f"`sluice ingest` over {key.root_uri}, which tries every file"
-            )
-        (source,) = self._sources
-        summary = await self._run_job(source, target, paths)
-        return IngestReport(target, (summary,), is_activated=True, is_stopped=self._stop.is_set())
+            raise _meant_for_another(key)
+
+        async def run() -> IngestReport:
+            target = await unless(self._stop, self._prepared(None))
+            return await self._run_jobs(target, paths)
+
+        return await self._until_settled(run)
+
+    async def _until_settled(self, run: Callable[[], Awaitable[IngestReport]]) -> IngestReport:
+        for number in range(1, _MOST_ROUNDS + 1):
+            try:
+                report = await run()
+            except (FailedPrecondition, NotFound):
+                if self.is_lock_lost or self._target is None or not await self._has_moved():
+                    raise
+            else:
+                if report.is_stopped or not await self._has_moved():
+                    return replace(report, rounds=number)
+            if number < _MOST_ROUNDS:
+                logger.warning(
+                    "another version of %s was activated: the next round brings that one into line",
+                    self._collection,
+                )
+        raise FailedPrecondition(
+            f"another version of {self._collection} was activated in each of {_MOST_ROUNDS} "
+            "rounds; start the job again when the swaps are over"
+        )
+
+    async def _has_moved(self) -> bool:
+        """Whether another version than the one that was written is the active one now."""
+        assert self._target is not None  # noqa: S101 — asked after a round
+        try:
+            now = await self._shop.collections.standing(self._shop.tenant, self._collection)
+        except NotFound:  # it was deleted: nobody wants it made again
+            return False
+        return now.active not in {0, self._target.version}
+
+    async def _run_jobs(
+        self, target: IndexTarget, retry: frozenset[str] | None = None
+    ) -> IngestReport:
+        self._counters.clear()
+        summaries = [
+            await self._run_job(source, target, retry)
+            for source in self._sources
+            if not self._stop.is_set()
+        ]
+        stopped = self._stop.is_set()
+        return IngestReport(target, tuple(summaries), is_activated=True, is_stopped=stopped)
 
     async def _run_job(
         self, source: Source, target: IndexTarget, retry: frozenset[str] | None
@@ -170,6 +230,8 @@ class Rounds:
         shop, key = self._shop, manifest_key(target, source.root_uri)
         opening = Manifest.open if retry is None else open_settled
         manifest = await opening(shop.state, key, shop.keepers)
+        if retry is not None and manifest.doubtful:
+            raise _meant_for_another(key)
         index = IndexClient(shop.indexers, target, shop.settings.stream, timeout_s=shop.timeout_s)
         job = IngestJob(
             job_id=f"ingest-{secrets.token_hex(6)}",
@@ -182,17 +244,34 @@ class Rounds:
             stop=self._stop,
             retry=retry,
         )
-        assert self._locks is not None  # noqa: S101 — locked before any job
-        async with self._show(job.counters, source.root_uri):
-            return await self._locks.guard(job.run(), manifest.abandon)
+        self._counters.append(job.counters)
+        title = source.root_uri
+        if self._build is not None:
+            title = f"{title}, building version {target.version}"
+        async with self._show(job.counters, title):
+            try:
+                return await self._guarded(job, manifest)
+            except FailedPrecondition as error:
+                if job.was_refused and self._build is None:
+                    raise _shaped_otherwise(error, self._collection) from None
+                raise
 
-    async def _prepared(self, begin: Callable[[], Awaitable[IndexTarget]] | None) -> IndexTarget:
+    async def _guarded(self, job: IngestJob, manifest: Manifest) -> IngestSummary:
+        """Run it as long as the locks are held."""
+        assert self._locks is not None  # noqa: S101 — locked before any job
+        work = self._locks.guard(job.run(), manifest.abandon)
+        if self._build is None:
+            return await work
+        return await self._build.guard(work, manifest.abandon)
+
+    async def _prepared(self, begin: Callable[[], Awaitable[BuildLock]] | None) -> IndexTarget:
         if not self._sources:
             self._sources = await self._open_sources()
         collections, tenant = self._shop.collections, self._shop.tenant
         target = await collections.active(tenant, self._collection)
         if begin is not None:
-            target = await begin()
+            self._build = await begin()
+            target = self._build.target
         await self._lock(target, beside=begin is not None)
         return target
 
@@ -212,7 +291,7 @@ class Rounds:
             raise lost_lock()
         if target != self._target:
             await self._folder_stack.aclose()
-            self._target = None
+            self._target = None  # until all are held
             for root_uri in self.root_uris:
                 lock = only_job(shop.state, manifest_key(target, root_uri), shop.keepers)
                 await self._folder_stack.enter_async_context(lock)
@@ -223,4 +302,21 @@ def manifest_key(target: IndexTarget, root_uri: str) -> ManifestKey:
     """The manifest of a root in an index version."""
     return ManifestKey(
         target.tenant, target.collection, root_uri, target.version, target.created_at
+    )
+
+
+def _meant_for_another(key: ManifestKey) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"collection {key.collection} has another active version since: run "
+        f"`sluice ingest` over {key.root_uri}, which tries every file"
+    )
+
+
+def _shaped_otherwise(error: FailedPrecondition, collection: str) -> FailedPrecondition:
+    """The error of indexers that write no more to a version as it was begun: what to do."""
+    if "--rebuild" in error.message:
+        return error
+    return FailedPrecondition(
+        f"{error.message}. To index all anew with what the indexers are set to now: "
+        f"`sluice ingest URI... --collection {collection} --rebuild --activate`"
     )

@@ -133,7 +133,8 @@ class IngestSettings(Settings):
     is the greatest file that is read whole, ``max_text_bytes`` the greatest that is text as it is:
     an indexer takes documents of 12 MiB and less. A file of many documents streams, and may be of
     any size. ``max_bytes_in_flight`` bounds what is read and not yet acknowledged.
-    ``stop_timeout_s`` is for finishing what is in hand when a job is stopped.
+    ``stop_timeout_s`` is for finishing what is in hand when a job is stopped. ``build_ttl_s`` is
+    how long the lock on building a version outlives a job that dies or freezes.
     """
 
     state_uri: str | None = None
@@ -150,6 +151,7 @@ class IngestSettings(Settings):
     max_attempts: int = Field(default=3, ge=1)
     checkpoint_s: float = Field(default=15.0, gt=0)
     stop_timeout_s: float = Field(default=25.0, ge=0)
+    build_ttl_s: int = Field(default=15, ge=2, le=600)
     hdfs: HdfsSettings = HdfsSettings()
     extraction: ExtractionSettings = ExtractionSettings()
     formats: tuple[FormatRule, ...] = ()

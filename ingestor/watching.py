@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from common.discovery import delay_s, is_passing
 from common.errors import Contended, FailedPrecondition, NotFound, SluiceError
-from ingestor.sending.backoff import delay_s, is_passing
 from ingestor.stopping import CalledOffError, pause
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from common.coordination import Pointer
     from query.filter import Expression
+    from query.index_version import IndexVersion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,7 @@ class CandidateSource(Protocol):
 
     async def candidates(
         self,
-        pointer: Pointer,
+        version: IndexVersion,
         vector: NDArray[np.float32],
         count: int,
         matching: Expression | None,
@@ -45,7 +45,7 @@ class CandidateSource(Protocol):
         """The nearest chunks, at most ``count``, fewer where fewer match.
 
         Args:
-            pointer: the version to answer from.
+            version: the one to answer from.
             vector: shape (dimension,) of the version's embedder.
             count: at least 1.
             matching: only chunks that match this filter; None for all.

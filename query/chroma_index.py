@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from common.chroma import Chroma, ChromaCollection
-    from common.coordination import Pointer
     from common.records import MetadataValue
     from query.filter import Expression
+    from query.index_version import IndexVersion
 
 MAX_HANDLES: Final = 256
 
@@ -37,14 +37,14 @@ class ChromaIndex:
 
     async def candidates(
         self,
-        pointer: Pointer,
+        version: IndexVersion,
         vector: NDArray[np.float32],
         count: int,
         matching: Expression | None,
     ) -> Candidates:
         """Ask for ids and cosine distances; a similarity is 1 minus its distance."""
         where = to_where(matching) if matching is not None else None
-        collection = await self._collection(pointer)
+        collection = await self._collection(version)
         ids, distances = await collection.query(vector, n_results=count, where=where)
         return Candidates(
             ids=ids,
@@ -52,9 +52,9 @@ class ChromaIndex:
             store_filter=json.dumps(where, ensure_ascii=False) if where else "",
         )
 
-    async def texts(self, pointer: Pointer, ids: Sequence[str]) -> dict[str, bytes]:
+    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, bytes]:
         """Read documents by id."""
-        collection = await self._collection(pointer)
+        collection = await self._collection(version)
         records = await collection.get(ids=ids, include=("documents",))
         return {
             chunk_id: text.encode()
@@ -62,15 +62,15 @@ class ChromaIndex:
         }
 
     async def stored(
-        self, pointer: Pointer, ids: Sequence[str]
+        self, version: IndexVersion, ids: Sequence[str]
     ) -> dict[str, Mapping[str, MetadataValue]]:
         """Read metadata by id, all in one call."""
-        collection = await self._collection(pointer)
+        collection = await self._collection(version)
         records = await collection.get(ids=ids, include=("metadatas",))
         return dict(zip(records.ids, records.metadatas or (), strict=True))
 
-    async def _collection(self, pointer: Pointer) -> ChromaCollection:
-        name = pointer.store_collection
+    async def _collection(self, version: IndexVersion) -> ChromaCollection:
+        name = version.store_collection
         handle = self._handles.get(name)
         if handle is None:
             handle = await self._chroma.collection(name)

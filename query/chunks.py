@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from common.coordination import Pointer
     from common.records import MetadataValue
+    from query.index_version import IndexVersion
 
 # What an entry costs beyond its text: the id, two objects' headers and the table's slots.
 ENTRY_BYTES: Final = 320
@@ -26,12 +26,12 @@ class ChunkSource(Protocol):
     answer.
     """
 
-    async def texts(self, pointer: Pointer, ids: Sequence[str]) -> dict[str, bytes]:
+    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, bytes]:
         """The chunks' texts in UTF-8."""
         ...
 
     async def stored(
-        self, pointer: Pointer, ids: Sequence[str]
+        self, version: IndexVersion, ids: Sequence[str]
     ) -> dict[str, Mapping[str, MetadataValue]]:
         """The chunks' metadata as of one moment, in the layout of `common.records`."""
         ...
@@ -78,7 +78,7 @@ class ChunkReader:
         self._source = source
         self._cache = cache
 
-    async def read(self, pointer: Pointer, ids: Sequence[str]) -> dict[str, bytes]:
+    async def read(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, bytes]:
         """Texts in UTF-8 by id; ids neither kept nor in the store are left out.
 
         Raises:
@@ -94,7 +94,7 @@ class ChunkReader:
             else:
                 found[chunk_id] = text
         if missing:
-            for chunk_id, text in (await self._source.texts(pointer, missing)).items():
+            for chunk_id, text in (await self._source.texts(version, missing)).items():
                 self._cache.put(chunk_id, text)
                 found[chunk_id] = text
         return found

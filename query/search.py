@@ -7,7 +7,7 @@ many searches run or wait is bounded.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from common.coordination import Pointer
     from common.embedding import Embedder
     from common.rpc import Deadline
     from common.telemetry import ActiveSpan
     from query.admission import Admission
     from query.candidates import Candidates, CandidateSource
     from query.chunks import ChunkReader, ChunkSource
+    from query.index_version import IndexVersion
     from query.ranking import Reranker
     from query.routing import Router
     from query.search_query import SearchQuery
@@ -128,63 +128,67 @@ class Searcher:
             ) from None
 
     async def _search(self, query: SearchQuery, trail: _Trail) -> SearchResult:
-        with trail.stage(Stage.SEARCH_ROUTE):
-            pointer = await self._router.pin(query, trail.deadline)
-            trail.stale_route = self._router.stale
-        # A wait for a version holds no slot: it needs nothing of this machine.
-        async with self._admission.slot():
-            return await self._search_pinned(query, pointer, trail)
+        async with AsyncExitStack() as pins:
+            with trail.stage(Stage.SEARCH_ROUTE):
+                version = await pins.enter_async_context(self._router.pinned(query, trail.deadline))
+                # A version asked for by its number answers whatever is active.
+                trail.stale_route = self._router.stale and not query.index_version
+            # A wait for a version holds no slot: it needs nothing of this machine.
+            async with self._admission.slot():
+                return await self._search_pinned(query, version, trail, pins)
 
     async def _search_pinned(
-        self, query: SearchQuery, pointer: Pointer, trail: _Trail
+        self, query: SearchQuery, version: IndexVersion, trail: _Trail, pins: AsyncExitStack
     ) -> SearchResult:
         if query.vector is None:
             with trail.stage(Stage.SEARCH_EMBED):
                 vector = await self._embedder.embed_query(query.text)
         else:
             vector = query.vector
-            if len(vector) != pointer.embedder.dimension:
+            if len(vector) != version.embedder.dimension:
                 raise InvalidArgument(
-                    f"must have {pointer.embedder.dimension} values, this has {len(vector)}",
+                    f"must have {version.embedder.dimension} values, this has {len(vector)}",
                     field="vector",
                 )
         try:
-            return await self._answer(query, pointer, vector, trail)
+            return await self._answer(query, version, vector, trail)
         except NotFound:
             # The version went while it was read, so another is active, or will be soon.
             with trail.stage(Stage.SEARCH_ROUTE):
-                fresh = await self._router.pin_afresh(query)
+                fresh = await pins.enter_async_context(
+                    self._router.pinned_afresh(query, gone=version)
+                )
         try:
-            if fresh.version != pointer.version:
+            if fresh.number != version.number:
                 return await self._answer(query, fresh, vector, trail)
         except NotFound:
             pass
         raise Unavailable(
-            f"the records of version {fresh.version} of collection {query.collection} are not in "
+            f"the records of version {fresh.number} of collection {query.collection} are not in "
             "the vector store; repeat, and rebuild the collection if that does not help",
             retry_after_ms=VERSION_GONE_RETRY_MS,
         )
 
     async def _answer(
-        self, query: SearchQuery, pointer: Pointer, vector: NDArray[np.float32], trail: _Trail
+        self, query: SearchQuery, version: IndexVersion, vector: NDArray[np.float32], trail: _Trail
     ) -> SearchResult:
         """Answer from one version; retrieve once more if documents moved under the first look."""
-        result, moved = await self._attempt(query, pointer, vector, trail)
+        result, moved = await self._attempt(query, version, vector, trail)
         if moved:
-            result, _ = await self._attempt(query, pointer, vector, trail)
+            result, _ = await self._attempt(query, version, vector, trail)
         return result
 
     async def _attempt(
-        self, query: SearchQuery, pointer: Pointer, vector: NDArray[np.float32], trail: _Trail
+        self, query: SearchQuery, version: IndexVersion, vector: NDArray[np.float32], trail: _Trail
     ) -> tuple[SearchResult, bool]:
         with trail.stage(Stage.SEARCH_RETRIEVE, wanted=query.candidate_count) as active:
             found = await self._candidates.candidates(
-                pointer, vector, query.candidate_count, query.matching
+                version, vector, query.candidate_count, query.matching
             )
             active.set("candidates", len(found.ids))
-        ranking = await self._rank(query, pointer, found, trail)
+        ranking = await self._rank(query, version, found, trail)
         with trail.stage(Stage.SEARCH_ASSEMBLE):
-            selection = await select(self._chunks, pointer, found.ids, ranking.order, query.top_k)
+            selection = await select(self._chunks, version, found.ids, ranking.order, query.top_k)
             texts = ranking.texts
             unread = [
                 found.ids[chosen.index]
@@ -192,7 +196,7 @@ class Searcher:
                 if found.ids[chosen.index] not in texts
             ]
             if unread:
-                texts = texts | await self._reader.read(pointer, unread)
+                texts = texts | await self._reader.read(version, unread)
             chosen = [item for item in selection.selected if found.ids[item.index] in texts]
             moved = selection.moved or len(chosen) < len(selection.selected)
             hits = await self._hits(query, found, ranking, chosen, texts)
@@ -203,8 +207,8 @@ class Searcher:
             degraded.append(Degradation.STALE_ROUTE)
         result = SearchResult(
             hits=hits,
-            index_version=pointer.version,
-            generation=pointer.generation,
+            index_version=version.number,
+            generation=version.generation,
             degraded=tuple(degraded),
             timings_ms=trail.timings_ms,
             explanation=self._explain(query, found, ranking) if query.explain else None,
@@ -212,7 +216,7 @@ class Searcher:
         return result, moved
 
     async def _rank(
-        self, query: SearchQuery, pointer: Pointer, found: Candidates, trail: _Trail
+        self, query: SearchQuery, version: IndexVersion, found: Candidates, trail: _Trail
     ) -> _Ranking:
         """Order the candidates; by vectors alone if the deadline is too near for more."""
         wants_words = query.mode is not RerankMode.DENSE
@@ -220,7 +224,7 @@ class Searcher:
         if not wants_words or self._in_time(trail):
             with trail.stage(Stage.SEARCH_FETCH) as active:
                 ids = found.ids if wants_words else found.ids[: query.top_k]
-                texts = await self._reader.read(pointer, ids)
+                texts = await self._reader.read(version, ids)
                 active.set("texts", len(texts))
         if not wants_words or not found.ids or not self._in_time(trail):
             return _Ranking(

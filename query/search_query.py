@@ -59,6 +59,7 @@ class SearchQuery:
         options: weights of a fused ranking.
         at_least: the write that the answer must include; None for none.
         explain: whether to add parts, terms and plan.
+        index_version: the version to ask instead of the active one; 0 for that.
     """
 
     tenant: str
@@ -72,6 +73,7 @@ class SearchQuery:
     options: FusionOptions
     at_least: ConsistencyToken | None
     explain: bool
+    index_version: int
 
 
 def search_query(
@@ -88,6 +90,7 @@ def search_query(
     weights: Weights | None = None,
     at_least: str = "",
     explain: bool = False,
+    index_version: int = 0,
 ) -> SearchQuery:
     """Check a question and fill in what was left out; zeros and empty texts mean left out.
 
@@ -98,6 +101,12 @@ def search_query(
     if text is None and vector is None:
         raise InvalidArgument("give text or a vector to search for", field="text")
     top_k = _within(top_k or DEFAULT_TOP_K, 1, MAX_TOP_K, "top_k", f"0 means {DEFAULT_TOP_K}")
+    if at_least and index_version:
+        raise InvalidArgument(
+            "a consistency token waits for the active version; leave it out, or ask without "
+            "index_version",
+            field="at_least",
+        )
     candidate_count = _within(
         candidate_count or max(DEFAULT_CANDIDATES, top_k),
         top_k,
@@ -117,6 +126,7 @@ def search_query(
         options=_options(defaults, weights or Weights()),
         at_least=_token(at_least, tenant, collection) if at_least else None,
         explain=explain,
+        index_version=index_version,
     )
 
 

@@ -84,7 +84,8 @@ class SearchResult:
     Attributes:
         hits: best first.
         index_version: number of the version that answered.
-        generation: how often the collection was switched before.
+        generation: how often the collection was switched before; 0 of a version that was asked for
+            by its number and is not the one active here.
         degraded: empty when the answer is whole.
         timings_ms: milliseconds by stage, in the order they ran; a repeated stage is summed.
         explanation: None unless asked to explain.

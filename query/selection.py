@@ -21,9 +21,9 @@ from common.identity import ChunkId, chunk_id, parse_chunk_id
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from common.coordination import Pointer
     from common.records import MetadataValue
     from query.chunks import ChunkSource
+    from query.index_version import IndexVersion
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Selection:
 
 async def select(
     source: ChunkSource,
-    pointer: Pointer,
+    version: IndexVersion,
     candidates: Sequence[str],
     order: Sequence[int],
     count: int,
@@ -74,7 +74,7 @@ async def select(
 
     Args:
         source: the store's present state.
-        pointer: the version the candidates are of.
+        version: the one the candidates are of.
         candidates: chunk ids.
         order: indices of candidates, best first.
         count: how many are wanted.
@@ -94,7 +94,7 @@ async def select(
         unknown = {ids[index].document_id for index in window} - heads.keys()
         asked = [candidates[index] for index in window]
         asked += [chunk_id(doc, revision, 0) for doc in unknown for revision in revisions[doc]]
-        stored = await source.stored(pointer, list(dict.fromkeys(asked)))
+        stored = await source.stored(version, list(dict.fromkeys(asked)))
         for document in unknown:
             heads[document] = _newest(document, revisions[document], stored)
         for index in window:

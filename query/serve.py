@@ -16,21 +16,26 @@ from common.config import Settings
 from common.coordination import (
     CoordinatorSettings,
     IndexRegistry,
+    Pins,
     Routes,
     advertised,
     open_coordinator,
 )
 from common.embedding import EmbeddingSettings, open_embedder
-from common.rpc import GrpcServer, ServiceBinding
+from common.requester import requester
+from common.rpc import GrpcServer, HealthCondition, ServiceBinding
 from common.telemetry import Telemetry, TelemetrySettings
 from query.admission import Admission
 from query.chroma_index import ChromaIndex
 from query.chunks import ChunkCache, ChunkReader
+from query.pinning import PinnedVersions
 from query.ranking import ZigReranker
 from query.routing import Router
 from query.search import Searcher
 from query.service import SERVICE, QueryService
 from query.settings import QuerySettings
+from query.staleness import COORDINATOR, watching_staleness
+from query.switching import Switching
 from rerank_zig import FusionOptions, Normalisation, RerankLibrary
 from sluice.query.v1 import query_pb2_grpc
 
@@ -73,11 +78,18 @@ async def open_query(
         await asyncio.to_thread(RerankLibrary.load), threads=query.rerank.threads
     )
     stack.push_async_callback(reranker.aclose)
+    pins = await stack.enter_async_context(
+        Pins.open(coordinator, f"query server of {requester()}", ttl_s=query.instance_ttl_s)
+    )
+    pinned = PinnedVersions(pins)
+    stack.push_async_callback(pinned.aclose)
     routes = await Routes.open(coordinator)
     stack.push_async_callback(routes.aclose)
+    following = HealthCondition()
+    await stack.enter_async_context(watching_staleness(routes, following))
     index = ChromaIndex(chroma)
     searcher = Searcher(
-        router=Router(routes, IndexRegistry(coordinator), embedder.spec),
+        router=Router(Switching(routes, pinned), IndexRegistry(coordinator), pinned, embedder.spec),
         embedder=embedder,
         candidates=index,
         chunks=index,
@@ -96,7 +108,7 @@ async def open_query(
     def register(server: grpc.aio.Server) -> None:
         query_pb2_grpc.add_QueryServiceServicer_to_server(service, server)
 
-    return [ServiceBinding(SERVICE, register)]
+    return [ServiceBinding(SERVICE, register, {COORDINATOR: following})]
 
 
 async def run(

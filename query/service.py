@@ -146,6 +146,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             weights=_weights(request.weights),
             at_least=request.at_least,
             explain=request.explain,
+            index_version=request.index_version,
         )
         return _response(await self._searcher.search(query, deadline))
 

@@ -51,7 +51,7 @@ class QuerySettings(Settings):
             gRPC refuses without one.
         max_stream_searches: searches of one stream in progress at once.
         chunk_cache_bytes: bound of the texts kept in memory.
-        instance_ttl_s: how long its registration outlives it, in seconds.
+        instance_ttl_s: how long its registration and its pins outlive it, in seconds.
     """
 
     server: QueryServerSettings = QueryServerSettings()

@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING
 
 from common.chroma import ChromaSettings, open_chroma
 from common.config import Settings
-from common.coordination import CoordinatorSettings, IndexRegistry, open_coordinator
+from common.coordination import (
+    CoordinatorSettings,
+    IndexRegistry,
+    advertised,
+    open_coordinator,
+)
 from common.embedding import EmbeddingSettings, open_embedder
 from common.errors import ConfigurationError
-from common.rpc import ServerSettings, serve
+from common.requester import requester
+from common.rpc import GrpcServer, ServerSettings
 from common.telemetry import TelemetrySettings
 from indexer.chunking import ChunkingSettings
 from indexer.serve import open_indexer
@@ -64,9 +70,8 @@ async def run(
             " may write"
         ) from error
     async with AsyncExitStack() as stack:
-        coordinator = open_coordinator(
-            CoordinatorSettings(kind="embedded", path=data_dir / "coordinator.db")
-        )
+        settings = CoordinatorSettings(kind="embedded", path=data_dir / "coordinator.db")
+        coordinator = open_coordinator(settings)
         stack.push_async_callback(coordinator.aclose)
         chroma = await asyncio.to_thread(
             open_chroma, ChromaSettings(mode="embedded", path=data_dir / "chroma")
@@ -80,8 +85,9 @@ async def run(
                 indexer=config.indexer,
                 chunking=config.chunking,
                 chroma=chroma,
-                registry=IndexRegistry(coordinator),
+                coordinator=coordinator,
                 embedder=embedder,
+                holder=f"sluice up, {requester()}",
             ),
             *await open_query(
                 stack,
@@ -91,4 +97,15 @@ async def run(
                 embedder=embedder,
             ),
         ]
-        await serve(config.up.server, bindings, stop=stop, on_ready=on_ready)
+        server = await stack.enter_async_context(GrpcServer.open(config.up.server, bindings))
+        # The indexer finds the query service as it does in a cluster: announced, once it listens.
+        await stack.enter_async_context(
+            IndexRegistry(coordinator).register(
+                "query",
+                advertised("query", config.query.advertise, server.address, settings),
+                ttl_s=config.query.instance_ttl_s,
+            )
+        )
+        if on_ready is not None:
+            on_ready(server.address)
+        await stop.wait()

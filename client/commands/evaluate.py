@@ -53,7 +53,7 @@ def evaluate(
     from client.judged import read_judged_set  # noqa: PLC0415  # as above
     from client.local_server import local_server  # noqa: PLC0415  # as above
     from client.progress import progress_bars  # noqa: PLC0415  # as above
-    from common.connection import ConnectionSettings  # noqa: PLC0415  # as above
+    from client.settings import Connection  # noqa: PLC0415  # as above
 
     chosen = _modes(modes)
     judged = read_judged_set(dataset_dir)
@@ -65,7 +65,7 @@ def evaluate(
 
     async def alone(folder: Path) -> dict[str, dict[str, float]]:
         async with local_server(folder, environ=os.environ, config=config) as address:
-            return await session(ConnectionSettings(target=address), work)
+            return await session(Connection(target=address), work)
 
     if target:
         figures = ask(connection(config, target, tenant), work)

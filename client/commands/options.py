@@ -8,7 +8,12 @@ from typing import Annotated, TypeAlias
 import typer
 
 Target: TypeAlias = Annotated[
-    str | None, typer.Option("--target", metavar="HOST:PORT", help="Server to ask.")
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="HOST:PORT",
+        help="Server to ask, or all that etcd knows: etcd:///sluice/query.",
+    ),
 ]
 Tenant: TypeAlias = Annotated[str | None, typer.Option("--tenant", help="Whose collections.")]
 Config: TypeAlias = Annotated[

@@ -32,6 +32,22 @@ def search(
     candidates: Annotated[
         int, typer.Option("--candidates", help="Passages to choose from; 0: the server's default.")
     ] = 0,
+    index_version: Annotated[
+        int,
+        typer.Option(
+            "--index-version",
+            min=0,
+            help="A version to ask instead of the active one, such as a candidate before its swap.",
+        ),
+    ] = 0,
+    at_least: Annotated[
+        str,
+        typer.Option(
+            "--at-least",
+            metavar="TOKEN",
+            help="Wait until the answer includes the write that was acknowledged with this token.",
+        ),
+    ] = "",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each score is made of, and the stages.")
     ] = False,
@@ -53,6 +69,8 @@ def search(
         filter=filter_,
         rerank=rerank,
         alpha=alpha,
+        at_least=at_least,
+        index_version=index_version,
         # A person sees the plan in the footer; it costs next to nothing.
         explain=explain or not as_json,
     )

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from client.client import SluiceClient
-from client.settings import ClientConfig
-from common.config import load
+from client.settings import Connection, load_connection
 from common.telemetry import Telemetry, TelemetrySettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
-
-    from common.connection import ConnectionSettings
 
 T = TypeVar("T")
 
@@ -29,19 +26,16 @@ T = TypeVar("T")
 _TELEMETRY = TelemetrySettings(log_format="text", log_level="warning")
 
 
-def connection(
-    config: Path | None, target: str | None, tenant: str | None = None
-) -> ConnectionSettings:
+def connection(config: Path | None, target: str | None, tenant: str | None = None) -> Connection:
     """The settings of the connection; a target on the command line stands for all servers.
 
     Raises:
         ConfigurationError: names the key that cannot work.
     """
-    overrides = {"client": {"target": target, "query_target": target, "tenant": tenant}}
-    return load(ClientConfig, file=config, environ=os.environ, overrides=overrides).client
+    return load_connection(file=config, environ=os.environ, target=target, tenant=tenant)
 
 
-def open_client(settings: ConnectionSettings) -> SluiceClient:
+def open_client(settings: Connection) -> SluiceClient:
     """The client these settings describe."""
     return SluiceClient(
         settings.target,
@@ -49,10 +43,11 @@ def open_client(settings: ConnectionSettings) -> SluiceClient:
         query_target=settings.query_target,
         tenant=settings.tenant,
         timeout_s=settings.timeout_s,
+        coordinator=settings.coordinator,
     )
 
 
-async def session(settings: ConnectionSettings, work: Callable[[SluiceClient], Awaitable[T]]) -> T:
+async def session(settings: Connection, work: Callable[[SluiceClient], Awaitable[T]]) -> T:
     """Run the work with an open client and telemetry, and return what it made."""
     async with (
         Telemetry.open("sluice-cli", _TELEMETRY, os.environ),
@@ -61,7 +56,7 @@ async def session(settings: ConnectionSettings, work: Callable[[SluiceClient], A
         return await work(client)
 
 
-def ask(settings: ConnectionSettings, work: Callable[[SluiceClient], Awaitable[T]]) -> T:
+def ask(settings: Connection, work: Callable[[SluiceClient], Awaitable[T]]) -> T:
     """Run the work of one command to its end."""
     return asyncio.run(session(settings, work))
 

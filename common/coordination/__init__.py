@@ -1,10 +1,12 @@
 """What services agree on: collections, index versions, the active pointers, running instances.
 
-`Coordinator` is the seam; `IndexRegistry` changes what stands behind it, `Routes` and `Instances`
-follow it, `hold` keeps all but one from something.
+`Coordinator` is the seam; `IndexRegistry` and `Builds` change what stands behind it, `Routes` and
+`Instances` follow it, `hold` keeps all but one from something, `Pins` keep a version from being
+deleted, and `collectable` says which versions nobody needs.
 """
 
 from common.coordination.advertising import advertised
+from common.coordination.builds import Builds
 from common.coordination.coordinator import (
     Change,
     Condition,
@@ -20,21 +22,35 @@ from common.coordination.coordinator import (
     Watch,
 )
 from common.coordination.instances import Instances
-from common.coordination.keys import root_lock
+from common.coordination.keys import (
+    build_lock,
+    collector_lock,
+    maintenance_lock,
+    pins_prefix,
+    root_lock,
+)
 from common.coordination.lock import HeldLock, hold
+from common.coordination.pins import Pin, Pins, maintenance, pinned
 from common.coordination.records import (
+    Build,
     ChunkingSpec,
     CollectionState,
+    Forced,
+    GoldenScore,
     Instance,
     Pointer,
+    Verdict,
     VersionRecord,
     VersionState,
 )
 from common.coordination.registry import IndexRegistry
+from common.coordination.retention import collectable
 from common.coordination.routes import Routes
 from common.coordination.settings import CoordinatorSettings, open_coordinator
 
 __all__ = [
+    "Build",
+    "Builds",
     "Change",
     "ChunkingSpec",
     "CollectionState",
@@ -44,6 +60,8 @@ __all__ = [
     "Delete",
     "DeletePrefix",
     "Entry",
+    "Forced",
+    "GoldenScore",
     "HeldLock",
     "IndexRegistry",
     "Instance",
@@ -51,15 +69,25 @@ __all__ = [
     "Lease",
     "Operation",
     "Outcome",
+    "Pin",
+    "Pins",
     "Pointer",
     "Put",
     "Routes",
     "Snapshot",
+    "Verdict",
     "VersionRecord",
     "VersionState",
     "Watch",
     "advertised",
+    "build_lock",
+    "collectable",
+    "collector_lock",
     "hold",
+    "maintenance",
+    "maintenance_lock",
     "open_coordinator",
+    "pinned",
+    "pins_prefix",
     "root_lock",
 ]

@@ -7,16 +7,21 @@ UnreadableRecord; nothing is ever guessed.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from common.coordination.records import (
+    Build,
     ChunkingSpec,
+    Forced,
+    GoldenScore,
     Instance,
     Pointer,
+    Verdict,
     VersionRecord,
     VersionState,
 )
@@ -58,17 +63,24 @@ def version_message(record: VersionRecord) -> pb.IndexVersion:
         ),
         created_at=_timestamp(record.created_at),
         store_collection=record.store_collection,
+        activated_at=_timestamp_if(record.activated_at),
+        builder=record.builder,
+        retired_at=_timestamp_if(record.retired_at),
+        failure=record.failure,
+        fence=record.fence,
     )
     if record.documents is not None and record.chunks is not None:
         message.counts.CopyFrom(pb.Counts(documents=record.documents, chunks=record.chunks))
-    if record.activated_at is not None:
-        message.activated_at.CopyFrom(_timestamp(record.activated_at))
+    if record.verdict is not None:
+        message.verdict.CopyFrom(verdict_message(record.verdict))
+    if record.forced is not None:
+        message.forced.CopyFrom(pb.Forced(by=record.forced.by, at=_timestamp(record.forced.at)))
     return message
 
 
 def encode_version(record: VersionRecord) -> bytes:
-    """The stored form of a version."""
-    return _write(version_message(record))
+    """The stored form of a version: without its fence, which its key has by itself."""
+    return _write(version_message(replace(record, fence=0)))
 
 
 def decode_version(entry: Entry, tenant: str, collection: str) -> VersionRecord:
@@ -91,10 +103,80 @@ def decode_version(entry: Entry, tenant: str, collection: str) -> VersionRecord:
         documents=message.counts.documents if counted else None,
         chunks=message.counts.chunks if counted else None,
         created_at=message.created_at.ToDatetime(UTC),
-        activated_at=(
-            message.activated_at.ToDatetime(UTC) if message.HasField("activated_at") else None
+        activated_at=_moment(message, "activated_at"),
+        builder=message.builder,
+        retired_at=_moment(message, "retired_at"),
+        verdict=_verdict(message.verdict) if message.HasField("verdict") else None,
+        forced=(
+            Forced(message.forced.by, message.forced.at.ToDatetime(UTC))
+            if message.HasField("forced")
+            else None
         ),
+        failure=message.failure,
         mod_revision=entry.mod_revision,
+        fence=entry.create_revision,
+    )
+
+
+def verdict_message(verdict: Verdict) -> pb.Verdict:
+    """The contract's form of a verdict."""
+    message = pb.Verdict(
+        passed=verdict.passed,
+        verified_at=_timestamp(verdict.verified_at),
+        findings=verdict.findings,
+    )
+    if verdict.golden is not None:
+        message.golden.CopyFrom(golden_message(verdict.golden))
+    return message
+
+
+def golden_message(score: GoldenScore) -> pb.GoldenScore:
+    """The contract's form of a score of golden queries."""
+    return pb.GoldenScore(
+        queries=score.queries,
+        depth=score.depth,
+        threshold=score.threshold,
+        candidate=score.candidate,
+        active=score.active,
+        active_version=score.active_version,
+    )
+
+
+def build_message(build: Build) -> pb.Build:
+    """The contract's form of a build."""
+    return pb.Build(
+        version=build.version,
+        builder=build.builder,
+        since=_timestamp(build.since),
+        documents=build.documents,
+        chunks=build.chunks,
+        documents_per_s=build.documents_per_s,
+        reported_at=_timestamp(build.reported_at),
+        ttl_s=build.ttl_s,
+    )
+
+
+def encode_build(build: Build) -> bytes:
+    """The stored form of a build: the value of the build lock."""
+    return _write(build_message(build))
+
+
+def decode_build(entry: Entry, tenant: str, collection: str) -> Build:
+    """The build that holds a build lock."""
+    message = _read(entry.key, entry.value, pb.Build())
+    return Build(
+        tenant=tenant,
+        collection=collection,
+        version=message.version,
+        builder=message.builder,
+        since=message.since.ToDatetime(UTC),
+        documents=message.documents,
+        chunks=message.chunks,
+        documents_per_s=message.documents_per_s,
+        reported_at=message.reported_at.ToDatetime(UTC),
+        ttl_s=message.ttl_s,
+        fence=entry.create_revision,
+        lease=entry.lease,
     )
 
 
@@ -179,6 +261,39 @@ def _embedder(message: pb.Embedder) -> EmbedderSpec:
         max_tokens=message.max_tokens,
         variant=message.variant,
     )
+
+
+def _verdict(message: pb.Verdict) -> Verdict:
+    return Verdict(
+        passed=message.passed,
+        verified_at=message.verified_at.ToDatetime(UTC),
+        findings=tuple(message.findings),
+        golden=_golden(message.golden) if message.HasField("golden") else None,
+    )
+
+
+def _golden(message: pb.GoldenScore) -> GoldenScore:
+    return GoldenScore(
+        queries=message.queries,
+        depth=message.depth,
+        threshold=message.threshold,
+        candidate=message.candidate,
+        active=message.active if message.HasField("active") else None,
+        active_version=message.active_version,
+    )
+
+
+def _moment(
+    message: pb.IndexVersion, field: Literal["activated_at", "retired_at"]
+) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    stamp: Timestamp = getattr(message, field)
+    return stamp.ToDatetime(UTC)
+
+
+def _timestamp_if(moment: datetime | None) -> Timestamp | None:
+    return None if moment is None else _timestamp(moment)
 
 
 def _timestamp(moment: datetime) -> Timestamp:

@@ -171,6 +171,12 @@ class Coordinator(Protocol):
     async def grant_lease(self, ttl_s: int) -> Lease:
         """A new lease that lives for ``ttl_s`` seconds, at least 1."""
 
+    def lease(self, lease_id: int, ttl_s: int) -> Lease:
+        """A handle on a lease that was granted elsewhere, by its id; nothing is asked.
+
+        ``ttl_s`` is what was granted, for those who go by the handle.
+        """
+
     async def aclose(self) -> None:
         """Close connections and files; watches end. Leases are left to expire."""
 

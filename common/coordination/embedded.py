@@ -111,6 +111,10 @@ class EmbeddedCoordinator:
         self._lease_moved.set()
         return EmbeddedLease(self, lease, ttl_s)
 
+    def lease(self, lease_id: int, ttl_s: int) -> EmbeddedLease:
+        """See Coordinator."""
+        return EmbeddedLease(self, lease_id, ttl_s)
+
     async def keep_alive(self, lease: int) -> bool:
         """Renew a lease; False if it has ended."""
         return await self._run(lambda: self._store.keep_alive(lease))

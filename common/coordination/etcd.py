@@ -116,6 +116,10 @@ class EtcdCoordinator:
         response = await self.exchange(call)
         return EtcdLease(self, response.ID, response.TTL)
 
+    def lease(self, lease_id: int, ttl_s: int) -> EtcdLease:
+        """See Coordinator."""
+        return EtcdLease(self, lease_id, ttl_s)
+
     async def aclose(self) -> None:
         """Close every channel; watches end."""
         self._closed = True

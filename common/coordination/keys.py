@@ -4,7 +4,11 @@
     collections/<tenant>/<collection>/sequence       the last version number handed out
     collections/<tenant>/<collection>/versions/<n>   one index version
     instances/<service>/<id>                         where a service answers, leased
+    locks/<tenant>/<collection>                      the build lock and the build, leased
+    locks/<tenant>/<collection>/maintenance          held by whoever repairs a version, leased
     locks/<tenant>/<collection>/roots/<digest>       held by the job over a source root, leased
+    locks/collector                                  held by the indexer that collects, leased
+    pins/<tenant>/<collection>/<n>/<use>-<id>        who reads or writes a version, leased
 
 Names are checked here, so that no name can reach outside its own place.
 """
@@ -19,9 +23,11 @@ from common.errors import InvalidArgument
 from common.identity import check_collection, check_tenant
 
 COLLECTIONS = "collections/"
+LOCKS = "locks/"
 
 _SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _COLLECTION_KEY = re.compile(r"collections/([^/]+)/([^/]+)/(?:(active)|versions/([0-9]+))")
+_BUILD_LOCK = re.compile(r"locks/([^/]+)/([^/]+)")
 
 
 class CollectionKey(NamedTuple):
@@ -77,7 +83,43 @@ def instances_prefix(service: str) -> str:
     return f"instances/{service}/"
 
 
+def build_lock(tenant: str, collection: str) -> str:
+    """Key of the lock under which the next version of a collection is built."""
+    return f"{build_locks_prefix(tenant)}{check_collection(collection)}"
+
+
+def build_locks_prefix(tenant: str) -> str:
+    """Prefix of all locks of a tenant, the build locks among them."""
+    return f"{LOCKS}{check_tenant(tenant)}/"
+
+
+def parse_build_lock(key: str) -> tuple[str, str] | None:
+    """Tenant and collection of a build lock; None for every other key."""
+    match = _BUILD_LOCK.fullmatch(key)
+    return None if match is None else (match[1], match[2])
+
+
+def maintenance_lock(tenant: str, collection: str) -> str:
+    """Key of the lock that keeps writers out of a collection."""
+    return f"{build_lock(tenant, collection)}/maintenance"
+
+
+def collector_lock() -> str:
+    """Key of the lock held while versions that nobody needs are collected."""
+    return f"{LOCKS}collector"
+
+
+def collection_pins_prefix(tenant: str, collection: str) -> str:
+    """Prefix of the pins on all versions of a collection."""
+    return f"pins/{check_tenant(tenant)}/{check_collection(collection)}/"
+
+
+def pins_prefix(tenant: str, collection: str, number: int) -> str:
+    """Prefix of the pins on one version."""
+    return f"{collection_pins_prefix(tenant, collection)}{number}/"
+
+
 def root_lock(tenant: str, collection: str, root_uri: str) -> str:
     """Key of the lock on a source root of a collection."""
     digest = hashlib.blake2b(root_uri.encode(), digest_size=16).hexdigest()
-    return f"locks/{check_tenant(tenant)}/{check_collection(collection)}/roots/{digest}"
+    return f"{build_lock(tenant, collection)}/roots/{digest}"

@@ -95,7 +95,7 @@ async def _take(coordinator: Coordinator, key: str, holder: str, lease: Lease) -
             return outcome.revision
         entry = await coordinator.get(key)
         if entry is not None:
-            raise _contended(entry)
+            raise contended(entry)
     raise Contended(f"{key} goes from hand to hand; try again", retry_after_ms=1000)
 
 
@@ -131,7 +131,8 @@ async def _is_renewed(coordinator: Coordinator, lock: HeldLock, lease: Lease) ->
     return entry is not None and entry.create_revision == lock.revision
 
 
-def _contended(entry: Entry) -> Contended:
+def contended(entry: Entry) -> Contended:
+    """What is told to those whom the holder of a lock keeps out."""
     who, since, ttl_s = "someone", "an unknown time", 0
     # Another release of Sluice may have written it otherwise; it is held all the same.
     with contextlib.suppress(ValueError, KeyError, TypeError):

@@ -42,11 +42,48 @@ class ChunkingSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class GoldenScore:
+    """How well golden queries found what they should among the first ``depth`` hits.
+
+    ``candidate`` is the mean share of expected sources found, 0 to 1, and must reach ``threshold``;
+    ``active`` is the same of the version that was active then, None where none could be asked.
+    """
+
+    queries: int
+    depth: int
+    threshold: float
+    candidate: float
+    active: float | None
+    active_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verification said of a version; ``findings`` are lines, none where it passed."""
+
+    passed: bool
+    verified_at: datetime
+    findings: tuple[str, ...] = ()
+    golden: GoldenScore | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """Who activated a version that had fallen short of its verification."""
+
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class VersionRecord:
     """One index version.
 
     ``documents`` and ``chunks`` are the counts of the last verification, None before the first.
-    ``mod_revision`` says which state of the record was read, for compare-and-set.
+    ``builder`` is empty for the first version of a collection. ``retired_at`` says since when it is
+    out of use, as RETIRED or FAILED. ``mod_revision`` says which state of the record was read, for
+    compare-and-set. ``fence`` is the create revision of its key, the fencing token of its build:
+    that of the lock which was put in the same transaction.
     """
 
     tenant: str
@@ -59,7 +96,13 @@ class VersionRecord:
     chunks: int | None
     created_at: datetime
     activated_at: datetime | None
+    builder: str = ""
+    retired_at: datetime | None = None
+    verdict: Verdict | None = None
+    forced: Forced | None = None
+    failure: str = ""
     mod_revision: int = field(default=0, compare=False, repr=False)
+    fence: int = field(default=0, compare=False, repr=False)
 
     @property
     def store_collection(self) -> str:
@@ -90,13 +133,40 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """A build under way, as it stands under the build lock of its collection; gone with it.
+
+    ``documents`` and ``chunks`` were acknowledged up to ``reported_at``, ``documents_per_s`` is the
+    rate over the last report interval. The lock outlives its last renewal by ``ttl_s`` seconds.
+    ``fence`` is its create revision, ``lease`` the id of the lease it is bound to.
+    """
+
+    tenant: str
+    collection: str
+    version: int
+    builder: str
+    since: datetime
+    documents: int
+    chunks: int
+    documents_per_s: float
+    reported_at: datetime
+    ttl_s: int
+    fence: int = 0
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionState:
-    """A collection with its pointer, if a version is active, and its versions by number."""
+    """A collection with its pointer, if a version is active, and its versions by number.
+
+    ``build`` is the one under way, None while nobody holds the build lock.
+    """
 
     tenant: str
     name: str
     active: Pointer | None
     versions: tuple[VersionRecord, ...]
+    build: Build | None = None
 
 
 @dataclass(frozen=True, slots=True)

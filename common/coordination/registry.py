@@ -7,56 +7,25 @@ and remembers nothing: each answer is read from the coordinator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from common.coordination import codec, instances, keys
+from common.coordination import activation, codec, instances, keys, stored
 from common.coordination.coordinator import Condition, Delete, DeletePrefix, Operation, Put
 from common.coordination.records import CollectionState, Pointer, VersionRecord, VersionState
-from common.errors import Contended, FailedPrecondition, InvalidArgument, NotFound
+from common.errors import Contended, FailedPrecondition, InvalidArgument
 from common.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
 
-    from common.coordination.coordinator import Coordinator, Entry
-    from common.coordination.records import ChunkingSpec, Instance
+    from common.coordination.coordinator import Coordinator
+    from common.coordination.records import ChunkingSpec, Instance, Verdict
+    from common.coordination.stored import StoredCollection
     from common.embedding import EmbedderSpec
 
 _BEGIN_ATTEMPTS = 8
-_RETRY_AFTER_MS = 50
-
-
-@dataclass(slots=True)
-class _Collection:
-    """What was read of a collection, with the pointer's mod revision (0 where it is absent)."""
-
-    tenant: str
-    name: str
-    pointer: Pointer | None
-    pointer_revision: int
-    versions: dict[int, VersionRecord]
-
-    @property
-    def exists(self) -> bool:
-        return self.pointer is not None or bool(self.versions)
-
-    @property
-    def active_key(self) -> str:
-        return keys.active_key(self.tenant, self.name)
-
-    def pointer_unmoved(self) -> Condition:
-        return Condition(self.active_key, mod_revision=self.pointer_revision)
-
-    def version(self, number: int) -> VersionRecord:
-        if number in self.versions:
-            return self.versions[number]
-        raise NotFound(
-            f"collection {self.name} of tenant {self.tenant} has no version {number}; it has "
-            f"{', '.join(map(str, sorted(self.versions))) or 'none'}"
-        )
+_CHECK_ATTEMPTS = 4
 
 
 class IndexRegistry:
@@ -71,13 +40,16 @@ class IndexRegistry:
 
     async def collections(self, tenant: str) -> tuple[CollectionState, ...]:
         """The collections of a tenant by name."""
-        snapshot = await self._coordinator.list(keys.tenant_prefix(tenant))
-        found = _parse(snapshot.entries)
-        return tuple(_state(found[name]) for name in sorted(found))
+        return await self._collections(keys.tenant_prefix(tenant), keys.build_locks_prefix(tenant))
+
+    async def all_collections(self) -> tuple[CollectionState, ...]:
+        """The collections of all tenants, by tenant and name."""
+        return await self._collections(keys.COLLECTIONS, keys.LOCKS)
 
     async def collection(self, tenant: str, name: str) -> CollectionState:
         """One collection; NotFound if it has neither a version nor a pointer."""
-        return _state(await self._existing(tenant, name))
+        found = await self._existing(tenant, name)
+        return found.state(await stored.read_build(self._coordinator, tenant, name))
 
     async def version(self, tenant: str, name: str, number: int) -> VersionRecord:
         """One version, the active one for number 0.
@@ -105,9 +77,10 @@ class IndexRegistry:
     async def begin_version(
         self, tenant: str, name: str, embedder: EmbedderSpec, chunking: ChunkingSpec
     ) -> VersionRecord:
-        """Begin a version in state BUILDING under a number that was never used before.
+        """Begin a version without a builder, in state BUILDING, under a number of its own.
 
-        The first version makes the collection.
+        The first version makes the collection. It takes no documents before it is active: the
+        versions that do are begun by `Builds`.
 
         Raises:
             Contended: other writers took a number first, eight times in a row.
@@ -116,25 +89,15 @@ class IndexRegistry:
         for _ in range(_BEGIN_ATTEMPTS):
             last = await self._coordinator.get(sequence_key)
             number = codec.decode_sequence(last) + 1 if last else 1
-            record = VersionRecord(
-                tenant=tenant or DEFAULT_TENANT,
-                collection=name,
-                number=number,
-                state=VersionState.BUILDING,
-                embedder=embedder,
-                chunking=chunking,
-                documents=None,
-                chunks=None,
-                created_at=_now(),
-                activated_at=None,
-            )
+            record = stored.begun(tenant, name, number, embedder, chunking, builder="")
             outcome = await self._coordinator.transact(
                 [Condition(sequence_key, mod_revision=last.mod_revision if last else 0)],
-                [Put(sequence_key, codec.encode_sequence(number)), _put(record)],
+                [Put(sequence_key, codec.encode_sequence(number)), stored.put(record)],
             )
             if outcome.committed:
-                return replace(record, mod_revision=outcome.revision)
-        raise _contended(f"collection {name}: other writers begin versions")
+                at = outcome.revision
+                return replace(record, mod_revision=at, fence=at)
+        raise stored.contended(f"collection {name}: other writers begin versions")
 
     async def set_state(
         self,
@@ -158,67 +121,147 @@ class IndexRegistry:
                 f"version {record.number} of {record.collection} is {record.state.value}; only "
                 "activating a version makes or unmakes an active one"
             )
-        changed = replace(
-            record,
-            state=state,
-            documents=record.documents if documents is None else documents,
-            chunks=record.chunks if chunks is None else chunks,
-        )
-        revision = await self._commit(
-            record.collection, [_unchanged(record)], [_put(changed)], record.number
-        )
-        return replace(changed, mod_revision=revision)
+        return await self._write(record, _counted(record, state, documents, chunks))
 
-    async def activate(self, tenant: str, name: str, number: int) -> tuple[Pointer, bool]:
+    async def check_writable(self, record: VersionRecord) -> VersionRecord:
+        """Make sure that a version takes writes now: it is active, or its builder holds the lock.
+
+        Returns:
+            The record as it is; where it is as it was given, that took a single exchange.
+
+        Raises:
+            NotFound: the version is gone.
+            FailedPrecondition: it takes no writes; the message says why, and which version does.
+            Contended: it was changed again and again.
+        """
+        for _ in range(_CHECK_ATTEMPTS):
+            conditions = [stored.unchanged(record)]
+            if record.state is VersionState.BUILDING:
+                conditions.append(stored.lock_held(record.tenant, record.collection, record.fence))
+            if record.state in {VersionState.ACTIVE, VersionState.BUILDING}:
+                outcome = await self._coordinator.transact(conditions, [])
+                if outcome.committed:
+                    return record
+            known, found = record, await self._existing(record.tenant, record.collection)
+            record = found.version(record.number)
+            if record.state not in {VersionState.ACTIVE, VersionState.BUILDING}:
+                raise _not_writable(record, found.pointer)
+            if record.mod_revision == known.mod_revision and not await stored.holds_lock(
+                self._coordinator, record, record.fence
+            ):
+                raise stored.lost(record.collection, record.number)
+        raise stored.contended(f"version {record.number} of {record.collection} was changed")
+
+    async def finish_build(
+        self, record: VersionRecord, fence: int, *, documents: int, chunks: int, verdict: Verdict
+    ) -> VersionRecord:
+        """Make a version that was built READY, with its counts and what its verification said.
+
+        Raises:
+            FailedPrecondition: the build lock was lost, or the version is not BUILDING.
+            Contended: the record was changed or deleted since it was read.
+        """
+        if record.state is not VersionState.BUILDING:
+            raise FailedPrecondition(
+                f"version {record.number} of {record.collection} is {record.state.value}; only a "
+                "version that is building can be finished"
+            )
+        changed = replace(
+            record, state=VersionState.READY, documents=documents, chunks=chunks, verdict=verdict
+        )
+        return await self._write(record, changed, fence=fence)
+
+    async def set_verdict(
+        self, record: VersionRecord, *, documents: int, chunks: int, verdict: Verdict | None
+    ) -> VersionRecord:
+        """Write the counts of a version and, if it is READY and one is given, a new verdict.
+
+        Raises:
+            Contended: the record was changed or deleted since it was read.
+        """
+        changed = replace(record, documents=documents, chunks=chunks)
+        if record.state is VersionState.READY and verdict is not None:
+            changed = replace(changed, verdict=verdict)
+        return await self._write(record, changed)
+
+    async def fail(self, record: VersionRecord, failure: str) -> VersionRecord:
+        """Make a version FAILED, so that nobody activates or writes it; a failed one stays so.
+
+        Raises:
+            FailedPrecondition: it is active, or being built.
+            Contended: the record was changed or deleted since it was read.
+        """
+        if record.state is VersionState.FAILED:
+            return record
+        await self._check_unused(record)
+        return await self._write(record, stored.failed(record, failure))
+
+    async def activate(
+        self,
+        tenant: str,
+        name: str,
+        number: int,
+        *,
+        fence: int = 0,
+        force: bool = False,
+        requested_by: str = "",
+    ) -> tuple[Pointer, bool]:
         """Make a READY or RETIRED version the active one; the former one becomes RETIRED.
+
+        Args:
+            tenant: whose collection.
+            name: the collection.
+            number: the version.
+            fence: of its builder, who must still hold the build lock; 0 for an operator.
+            force: also if it is READY and its verdict says that it fell short.
+            requested_by: who asks; kept in the record where force was needed.
 
         Returns:
             The pointer and whether it moved; it does not if the version was active already.
 
         Raises:
             NotFound: no such collection or version.
-            FailedPrecondition: the version is BUILDING or FAILED.
+            FailedPrecondition: the version is BUILDING or FAILED, fell short of its verification,
+                or its builder lost the lock.
             Contended: the pointer or one of the two versions was changed meanwhile.
+            InvalidArgument: force for nobody.
         """
-        return await self._activate(await self._existing(tenant, name), number)
+        asked = activation.Asked(fence, force, requested_by)
+        found = await self._existing(tenant, name)
+        return await activation.activate(self._coordinator, found, number, asked)
 
-    async def roll_back(self, tenant: str, name: str) -> Pointer:
-        """Activate the version that was active before.
+    async def roll_back(self, tenant: str, name: str, *, to_version: int = 0) -> Pointer:
+        """Activate a version that was active before: the last such, or one by its number.
 
         Raises:
-            NotFound: no such collection.
-            FailedPrecondition: there was none, or it is no longer kept.
+            NotFound: no such collection or version.
+            FailedPrecondition: there was none, it is no longer kept, or it never was active.
             Contended: see activate.
         """
         found = await self._existing(tenant, name)
-        previous = found.pointer.previous_version if found.pointer else 0
-        if previous not in found.versions:
-            raise FailedPrecondition(
-                f"collection {name} of tenant {found.tenant} keeps no earlier active version; "
-                "activate one of its versions by number"
-            )
-        pointer, _ = await self._activate(found, previous)
+        target = found.version(to_version) if to_version else activation.last_active(found)
+        activation.check_was_active(target)
+        pointer, _ = await activation.activate(
+            self._coordinator, found, target.number, activation.Asked()
+        )
         return pointer
 
     async def delete_version(self, record: VersionRecord) -> None:
         """Delete the record of a version; one that is gone already is left so.
 
         Raises:
-            FailedPrecondition: the pointer names it.
+            FailedPrecondition: it is active, or being built.
             Contended: the pointer or the record was changed meanwhile.
         """
-        found = await self._read(record.tenant, record.collection)
-        if found.pointer is not None and found.pointer.version == record.number:
-            raise FailedPrecondition(
-                f"version {record.number} of {record.collection} is active; activate another first"
-            )
-        if record.number in found.versions:
-            await self._commit(
-                record.collection,
-                [found.pointer_unmoved(), _unchanged(record)],
-                [Delete(_key(record))],
-                record.number,
-            )
+        found = await stored.read(self._coordinator, record.tenant, record.collection)
+        if record.number not in found.versions:
+            return
+        await self._check_unused(record, found.pointer)
+        outcome = await self._coordinator.transact(
+            [found.pointer_unmoved(), stored.unchanged(record)], [stored.delete(record)]
+        )
+        if not outcome.committed:
+            raise _moved(record)
 
     async def delete_pointer(self, tenant: str, name: str) -> None:
         """Leave the collection without an active version; nothing if it has none.
@@ -226,19 +269,21 @@ class IndexRegistry:
         Raises:
             Contended: the pointer or the version was changed meanwhile.
         """
-        found = await self._read(tenant, name)
+        found = await stored.read(self._coordinator, tenant, name)
         if found.pointer is None:
             return
         conditions = [found.pointer_unmoved()]
         operations: list[Operation] = [Delete(found.active_key)]
         active = found.versions.get(found.pointer.version)
         if active is not None:
-            conditions.append(_unchanged(active))
-            operations.append(_put(replace(active, state=VersionState.RETIRED)))
-        await self._commit(name, conditions, operations, found.pointer.version)
+            retired = replace(active, state=VersionState.RETIRED, retired_at=stored.now())
+            conditions.append(stored.unchanged(active))
+            operations.append(stored.put(retired))
+        if not (await self._coordinator.transact(conditions, operations)).committed:
+            raise stored.contended(f"the active version of collection {name} was changed")
 
     async def delete_collection(self, tenant: str, name: str) -> None:
-        """Delete the pointer and every version; nothing if there are none.
+        """Delete the pointer, every version and the build lock; nothing if there are none.
 
         The sequence is kept, so that a collection of this name never takes a number again.
         """
@@ -247,6 +292,7 @@ class IndexRegistry:
             [
                 Delete(keys.active_key(tenant, name)),
                 DeletePrefix(keys.versions_prefix(tenant, name)),
+                Delete(keys.build_lock(tenant, name)),
             ],
         )
 
@@ -261,105 +307,68 @@ class IndexRegistry:
         snapshot = await self._coordinator.list(keys.instances_prefix(service))
         return tuple(codec.decode_instance(entry) for entry in snapshot.entries)
 
-    async def _read(self, tenant: str, name: str) -> _Collection:
-        snapshot = await self._coordinator.list(keys.collection_prefix(tenant, name))
-        absent = _Collection(tenant or DEFAULT_TENANT, name, None, 0, {})
-        return _parse(snapshot.entries).get(name, absent)
+    async def _existing(self, tenant: str, name: str) -> StoredCollection:
+        return await stored.read_existing(self._coordinator, tenant, name)
 
-    async def _existing(self, tenant: str, name: str) -> _Collection:
-        found = await self._read(tenant, name)
-        if not found.exists:
-            raise NotFound(
-                f"tenant {found.tenant} has no collection {name}; `sluice collections list` shows "
-                "those there are, `sluice ingest` makes one"
-            )
-        return found
+    async def _collections(self, prefix: str, locks: str) -> tuple[CollectionState, ...]:
+        found = stored.parse((await self._coordinator.list(prefix)).entries)
+        builds = stored.parse_builds((await self._coordinator.list(locks)).entries)
+        return tuple(found[place].state(builds.get(place)) for place in sorted(found))
 
-    async def _activate(self, found: _Collection, number: int) -> tuple[Pointer, bool]:
-        target, former = found.version(number), None
-        if found.pointer is not None:
-            if found.pointer.version == number:
-                return found.pointer, False
-            former = found.versions.get(found.pointer.version)
-        if target.state in {VersionState.BUILDING, VersionState.FAILED}:
-            raise FailedPrecondition(
-                f"version {number} of {found.name} is {target.state.value}; verify it first"
-            )
-        now = _now()
-        pointer = Pointer(
-            tenant=found.tenant,
-            collection=found.name,
-            version=number,
-            generation=found.pointer.generation + 1 if found.pointer else 1,
-            embedder=target.embedder,
-            activated_at=now,
-            previous_version=found.pointer.version if found.pointer else 0,
-        )
-        conditions = [found.pointer_unmoved(), _unchanged(target)]
-        operations: list[Operation] = [
-            Put(found.active_key, codec.encode_pointer(pointer)),
-            _put(replace(target, state=VersionState.ACTIVE, activated_at=now)),
-        ]
-        if former is not None:
-            conditions.append(_unchanged(former))
-            operations.append(_put(replace(former, state=VersionState.RETIRED)))
-        await self._commit(found.name, conditions, operations, number)
-        return pointer, True
+    async def _check_unused(self, record: VersionRecord, pointer: Pointer | None = None) -> None:
+        """FailedPrecondition if the version is active or being built."""
+        name = f"version {record.number} of {record.collection}"
+        pointed = pointer is not None and pointer.version == record.number
+        if pointed or record.state is VersionState.ACTIVE:
+            raise FailedPrecondition(f"{name} is active; activate another first")
+        # A lock that is not held by its build never is again.
+        if record.state is VersionState.BUILDING and await stored.holds_lock(
+            self._coordinator, record, record.fence
+        ):
+            raise FailedPrecondition(f"{name} is being built; stop its builder first")
 
-    async def _commit(
-        self,
-        name: str,
-        conditions: list[Condition],
-        operations: list[Operation],
-        number: int,
-    ) -> int:
-        outcome = await self._coordinator.transact(conditions, operations)
-        if not outcome.committed:
-            raise _contended(f"version {number} of collection {name} or its pointer was changed")
-        return outcome.revision
+    async def _write(
+        self, record: VersionRecord, changed: VersionRecord, *, fence: int | None = None
+    ) -> VersionRecord:
+        """Write a record if it is as it was read and, with a fence, its builder holds the lock."""
+        conditions = [stored.unchanged(record)]
+        if fence is not None:
+            if fence != record.fence:
+                raise stored.lost(record.collection, record.number)
+            conditions.append(stored.lock_held(record.tenant, record.collection, fence))
+        outcome = await self._coordinator.transact(conditions, [stored.put(changed)])
+        if outcome.committed:
+            return replace(changed, mod_revision=outcome.revision)
+        if fence is not None and not await stored.holds_lock(self._coordinator, record, fence):
+            raise stored.lost(record.collection, record.number)
+        raise _moved(record)
 
 
-def _parse(entries: Iterable[Entry]) -> dict[str, _Collection]:
-    """Collections of one tenant by name."""
-    found: dict[str, _Collection] = {}
-    for entry in entries:
-        key = keys.parse_collection_key(entry.key)
-        if key is None:
-            continue
-        collection = found.setdefault(
-            key.collection, _Collection(key.tenant, key.collection, None, 0, {})
-        )
-        if key.version is None:
-            collection.pointer_revision = entry.mod_revision
-            collection.pointer = codec.decode_pointer(
-                entry.key, entry.value, key.tenant, key.collection
-            )
-        else:
-            record = codec.decode_version(entry, key.tenant, key.collection)
-            collection.versions[key.version] = record
-    return found
+def _counted(
+    record: VersionRecord, state: VersionState, documents: int | None, chunks: int | None
+) -> VersionRecord:
+    return replace(
+        record,
+        state=state,
+        documents=record.documents if documents is None else documents,
+        chunks=record.chunks if chunks is None else chunks,
+    )
 
 
-def _state(found: _Collection) -> CollectionState:
-    versions = tuple(found.versions[number] for number in sorted(found.versions))
-    return CollectionState(found.tenant, found.name, found.pointer, versions)
+def _not_writable(record: VersionRecord, pointer: Pointer | None) -> FailedPrecondition:
+    why = {
+        VersionState.READY: "was verified and takes no more documents",
+        VersionState.RETIRED: "is retired",
+        VersionState.FAILED: f"has failed{f' ({record.failure})' if record.failure else ''}",
+    }[record.state]
+    active = f"version {pointer.version} is active" if pointer else "no version is active"
+    return FailedPrecondition(
+        f"version {record.number} of collection {record.collection} {why}; {active} now: write to "
+        "the active version, or begin another"
+    )
 
 
-def _key(record: VersionRecord) -> str:
-    return keys.version_key(record.tenant, record.collection, record.number)
-
-
-def _put(record: VersionRecord) -> Put:
-    return Put(_key(record), codec.encode_version(record))
-
-
-def _unchanged(record: VersionRecord) -> Condition:
-    return Condition(_key(record), mod_revision=record.mod_revision)
-
-
-def _contended(what: str) -> Contended:
-    return Contended(f"{what} meanwhile; read it again and repeat", retry_after_ms=_RETRY_AFTER_MS)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _moved(record: VersionRecord) -> Contended:
+    return stored.contended(
+        f"version {record.number} of collection {record.collection} or its pointer was changed"
+    )

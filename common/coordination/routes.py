@@ -17,6 +17,8 @@ from common.errors import DeadlineExceeded, NotFound
 from common.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from common.coordination.coordinator import Coordinator, Snapshot, Watch
     from common.coordination.records import Pointer
 
@@ -29,6 +31,7 @@ class Routes:
     def __init__(self, snapshot: Snapshot, watch: Watch) -> None:
         self._pointers: dict[tuple[str, str], Pointer] = {}
         self._moved = asyncio.Condition()
+        self._listeners: list[Callable[[str, str, Pointer | None], None]] = []
         self._watch = watch
         for entry in snapshot.entries:
             self._apply(entry.key, entry.value)
@@ -53,6 +56,20 @@ class Routes:
     def stale(self) -> bool:
         """Whether the coordinator cannot be reached, so that pointers may have moved unseen."""
         return self._following.done() or not self._watch.connected
+
+    @property
+    def pointers(self) -> tuple[Pointer, ...]:
+        """Every pointer as last known, in no order."""
+        return tuple(self._pointers.values())
+
+    def on_move(self, listener: Callable[[str, str, Pointer | None], None]) -> None:
+        """Have each later move told, before those who wait for it go on.
+
+        Args:
+            listener: gets tenant, collection, and the new pointer or None where it is gone. It runs
+                between two changes of the watch, so it must neither block nor raise.
+        """
+        self._listeners.append(listener)
 
     def active(self, tenant: str, collection: str) -> Pointer:
         """The pointer to the collection's active version; NotFound if none is known."""
@@ -84,9 +101,13 @@ class Routes:
             async with asyncio.timeout(timeout_s), self._moved:
                 await self._moved.wait_for(arrived)
         except TimeoutError:
+            known = self._pointers.get(key)
+            at = f"is at generation {known.generation}" if known else "has no active version"
+            doubt = "; the coordinator cannot be reached, a newer one may be unknown here"
             raise DeadlineExceeded(
-                f"collection {collection} did not reach generation {generation} within "
-                f"{timeout_s:g} s; repeat, or ask without a consistency token"
+                f"collection {collection} {at} and did not reach generation {generation} within "
+                f"{timeout_s:.3g} s{doubt if self.stale else ''}; repeat, or ask without a "
+                "consistency token"
             ) from None
         return self._pointers[key]
 
@@ -107,10 +128,15 @@ class Routes:
         if parts is None or parts.version is not None:
             return
         route = (parts.tenant, parts.collection)
+        before = self._pointers.get(route)
         if value is None:
             self._pointers.pop(route, None)
-            return
-        try:
-            self._pointers[route] = codec.decode_pointer(key, value, *route)
-        except codec.UnreadableRecord:
-            _log.exception("pointer not readable, keeping the last one", extra={"key": key})
+        else:
+            try:
+                self._pointers[route] = codec.decode_pointer(key, value, *route)
+            except codec.UnreadableRecord:
+                _log.exception("pointer not readable, keeping the last one", extra={"key": key})
+        pointer = self._pointers.get(route)
+        if pointer != before:  # a watch that was taken up again may tell what is known
+            for listener in self._listeners:
+                listener(*route, pointer)

@@ -6,6 +6,7 @@ get ``SluiceError`` back from ``translate_rpc_error``.
 
 from common.rpc.channel import ChannelSettings, open_channel
 from common.rpc.deadline import Deadline
+from common.rpc.health import HealthCondition
 from common.rpc.server import (
     GrpcServer,
     ListenAddress,
@@ -21,6 +22,7 @@ __all__ = [
     "ChannelSettings",
     "Deadline",
     "GrpcServer",
+    "HealthCondition",
     "ListenAddress",
     "ServerSettings",
     "ServiceBinding",

@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self, TypeAlias
 
@@ -22,11 +22,11 @@ from pydantic import AfterValidator, Field
 from common.config import Settings
 from common.errors import ConfigurationError
 from common.rpc.credentials import server_credentials
-from common.rpc.health import Health
+from common.rpc.health import Health, HealthCondition
 from common.rpc.interceptor import ServerInterceptor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     # Runs until the event is set; calls with the address once requests are taken.
     Service: TypeAlias = Callable[[asyncio.Event, Callable[[str], None]], Awaitable[None]]
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_PORT = 65_535
+# Many times what a watch takes to tell of a change, in seconds.
+LAME_DUCK_S = 0.25
 
 
 def _is_address(listen: str) -> str:
@@ -58,10 +60,12 @@ class ServiceBinding:
     Attributes:
         name: full name of the proto service, e.g. ``sluice.query.v1.QueryService``.
         register: adds its servicer to a server.
+        conditions: what else the server's health tells of, by name.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
+    conditions: Mapping[str, HealthCondition] = field(default_factory=dict)
 
 
 class ServerSettings(Settings):
@@ -71,7 +75,8 @@ class ServerSettings(Settings):
         listen: HOST:PORT (port 0 takes a free one) or unix:PATH.
         max_message_bytes: greatest request and response message.
         max_concurrent_rpcs: beyond it an RPC is refused with RESOURCE_EXHAUSTED.
-        drain_s: how long RPCs in flight may go on after the server was told to stop.
+        drain_s: how long RPCs in flight may go on after the server was told to stop; new ones are
+            taken for the first moment of it, while clients learn that it goes.
         tls_certificate: PEM chain; with tls_key the server speaks TLS only.
         tls_key: PEM private key.
         tls_client_ca: PEM authorities; with it clients must show a certificate.
@@ -105,6 +110,10 @@ class GrpcServer:
     ) -> AsyncIterator[Self]:
         """Serve until the block ends, then tell NOT_SERVING, drain and stop.
 
+        Who announces the server elsewhere withdraws that first, inside the block. Those who watch
+        the announcement or the health may have sent a call before they saw it: calls are taken
+        for another moment, then refused.
+
         Raises:
             ConfigurationError: the address cannot be bound, or the TLS files cannot be used.
         """
@@ -120,7 +129,10 @@ class GrpcServer:
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )
         names = [binding.name for binding in bindings]
-        health = Health(names)
+        health = Health(
+            names,
+            {name: told for binding in bindings for name, told in binding.conditions.items()},
+        )
         for binding in bindings:
             binding.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -133,7 +145,11 @@ class GrpcServer:
         finally:
             logger.info("stopping", extra={"address": address, "drain_s": settings.drain_s})
             health.stop()
-            await server.stop(settings.drain_s)
+            lame_s = min(LAME_DUCK_S, settings.drain_s)
+            try:
+                await asyncio.sleep(lame_s)
+            finally:
+                await server.stop(settings.drain_s - lame_s)
             logger.info("stopped", extra={"address": address})
 
 

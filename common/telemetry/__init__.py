@@ -5,7 +5,7 @@ everything works and nothing is exported. No span, metric or log made here holds
 """
 
 from common.telemetry.logs import describe_exception
-from common.telemetry.metrics import Metric, count, gauge_add
+from common.telemetry.metrics import Measure, Metric, count, gauge_add, observe
 from common.telemetry.rpc_spans import ClientSpan, ServerSpan
 from common.telemetry.spans import ActiveSpan, Attribute, Stage, current_trace_id, span
 from common.telemetry.telemetry import Telemetry, TelemetrySettings
@@ -14,6 +14,7 @@ __all__ = [
     "ActiveSpan",
     "Attribute",
     "ClientSpan",
+    "Measure",
     "Metric",
     "ServerSpan",
     "Stage",
@@ -23,5 +24,6 @@ __all__ = [
     "current_trace_id",
     "describe_exception",
     "gauge_add",
+    "observe",
     "span",
 ]

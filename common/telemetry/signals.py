@@ -29,6 +29,7 @@ DURATION_BOUNDS_S = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+LAG_BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 10_000, 60_000, 600_000)
 
 
 class Metric(StrEnum):
@@ -40,6 +41,13 @@ class Metric(StrEnum):
     CHUNKS = "sluice.chunks"
     BYTES_READ = "sluice.read"
     BYTES_IN_FLIGHT = "sluice.in_flight"
+    ROUTES_STALE = "sluice.routes.stale"
+
+
+class Measure(StrEnum):
+    """Values of which services keep the distribution, besides durations in seconds."""
+
+    SWITCH_LAG = "sluice.routes.switch_lag"
 
 
 _COUNTERS = (
@@ -49,7 +57,11 @@ _COUNTERS = (
     (Metric.CHUNKS, "", "chunks written"),
     (Metric.BYTES_READ, "By", "bytes read from sources"),
 )
-_GAUGES = ((Metric.BYTES_IN_FLIGHT, "By", "bytes taken in and not yet acknowledged"),)
+_GAUGES = (
+    (Metric.BYTES_IN_FLIGHT, "By", "bytes taken in and not yet acknowledged"),
+    (Metric.ROUTES_STALE, "", "1 while the coordinator cannot be reached, so that routes may lag"),
+)
+_MEASURES = ((Measure.SWITCH_LAG, "ms", "from the activation of a version to its first searches"),)
 
 
 class UnexportedTracer(trace.Tracer):
@@ -90,12 +102,13 @@ def _random_id(bits: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """One tracer and its instruments; durations in seconds."""
+    """One tracer and its instruments; durations in seconds, measures in units of their own."""
 
     tracer: trace.Tracer
     stage_duration: Histogram
     rpc_duration: Histogram
     sums: Mapping[Metric, Counter | UpDownCounter]
+    measures: Mapping[Measure, Histogram]
 
     @classmethod
     def create(cls, tracer: trace.Tracer, meter: Meter) -> Signals:
@@ -113,6 +126,12 @@ class Signals:
             sums={name: meter.create_counter(name, unit, text) for name, unit, text in _COUNTERS}
             | {
                 name: meter.create_up_down_counter(name, unit, text) for name, unit, text in _GAUGES
+            },
+            measures={
+                name: meter.create_histogram(
+                    name, unit, text, explicit_bucket_boundaries_advisory=LAG_BOUNDS_MS
+                )
+                for name, unit, text in _MEASURES
             },
         )
 

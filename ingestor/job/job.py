@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from common.discovery import delay_s, is_passing
 from common.errors import SluiceError
 from common.telemetry import Metric, Stage, span
 from ingestor.durations import moment_us
@@ -27,7 +28,6 @@ from ingestor.job.outcomes import Outcomes
 from ingestor.job.processing import Processing
 from ingestor.job.summary import Counters, IngestSummary, summarize
 from ingestor.job.survey import Survey
-from ingestor.sending.backoff import delay_s, is_passing
 from ingestor.state.file_records import Kinds
 from ingestor.state.held import HeldFiles
 
@@ -93,6 +93,11 @@ class IngestJob:
             decoding=ByteBudget(max(1, settings.max_bytes_in_flight // 4)),
             stop=stop,
         )
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it failed because an indexer does not write to the version at all."""
+        return self._stream.was_refused
 
     async def run(self) -> IngestSummary:
         """Run to the end, or until it is stopped.
@@ -209,12 +214,13 @@ class IngestJob:
 
     async def _list_index(self, held: HeldFiles) -> None:
         root = self._source.root_uri
-        async with aclosing(self._index.documents(root)) as batches:
+        async with aclosing(self._index.documents(root, fragments=True)) as batches:
             async for documents in batches:
+                # No row agrees with a fragment: a file has no document then, a container one more.
                 files = (
-                    (one.container_uri, Kinds.PARTS, one.version)
+                    (one.container_uri, Kinds.PARTS, one.version, 1)
                     if one.container_uri
-                    else (one.source_uri, Kinds.WHOLE, one.version)
+                    else (one.source_uri, Kinds.WHOLE, one.version, int(not one.fragment))
                     for one in documents
                 )
                 # The URI of a single file is also the beginning of others.

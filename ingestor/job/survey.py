@@ -23,6 +23,7 @@ from ingestor.state.file_records import (
     FileRecord,
     Holding,
     Kinds,
+    confirms,
     is_same,
     next_version,
     unread,
@@ -258,7 +259,7 @@ class Survey:
         plan = self._extractor.plan(entry.path)
         recipe = "" if isinstance(plan, Fault) else plan.recipe
         if record is not None and is_same(entry, recipe, record):
-            if record.outcome in _DONE and (self._held is None or _confirms(held, record)):
+            if record.outcome in _DONE and (self._held is None or confirms(held, record)):
                 self._counters.unchanged += 1
                 self._outcomes.keep(record)
                 return None
@@ -361,15 +362,6 @@ def _joined(holding: Holding, held: Holding | None) -> Holding:
     if held.version > holding.version:
         joined = replace(joined, kinds=joined.kinds & ~Kinds.OF_THIS_STATE)
     return joined
-
-
-def _confirms(held: Holding | None, record: FileRecord) -> bool:
-    """Whether the index holds of a file what the row says."""
-    if held is None:
-        return False
-    if record.outcome == FileOutcome.SUPERSEDED:
-        return held.version >= record.version
-    return (held.version, held.documents) == (record.version, record.documents)
 
 
 async def _chained(first: Batch | None, rest: AsyncIterator[Batch]) -> AsyncGenerator[Batch, None]:

@@ -1,4 +1,4 @@
-"""The index service as a job sees it: streams, deletions, listings and versions of a collection.
+"""The index service as a job sees it: streams, deletions and listings of one index version.
 
 Translates between the contracts and plain values; every failure arrives as a ``SluiceError``.
 Calls that are safe to repeat go to any indexer that answers, and are repeated a bounded number of
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from common.errors import FailedPrecondition, SluiceError, Unavailable
+from common.errors import SluiceError, Unavailable
 from common.rpc import translate_rpc_error
 from ingestor.sending.indexers import Attempts
 from ingestor.sending.stream import IndexStream, Receipt
-from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
 from sluice.index.v1 import index_pb2, index_pb2_grpc
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ T = TypeVar("T")
 
 MAX_DELETIONS = 1_000
 MAX_CONTAINERS = 100
-# A whole version is read.
-_VERIFY_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +43,15 @@ class IndexTarget:
 
 @dataclass(frozen=True, slots=True)
 class HeldDocument:
-    """A document that the index holds; ``container_uri`` is empty for one that is its source."""
+    """A document that the index holds; ``container_uri`` is empty for one that is its source.
+
+    Of a ``fragment`` no revision is complete: a writer was killed, and nobody finds it.
+    """
 
     source_uri: str
     container_uri: str
     version: int
+    fragment: bool = False
 
 
 class IndexClient:
@@ -125,9 +126,13 @@ class IndexClient:
         return deleted
 
     async def documents(
-        self, source_uri_prefix: str
+        self, source_uri_prefix: str, *, fragments: bool = False
     ) -> AsyncGenerator[Sequence[HeldDocument], None]:
         """What the version holds under a prefix, in batches and in no particular order.
+
+        Args:
+            source_uri_prefix: of the documents.
+            fragments: also documents of which no revision is complete.
 
         Raises:
             Unavailable: nothing came for the time of a call. A listing that has begun is not taken
@@ -138,6 +143,7 @@ class IndexClient:
             collection=self.target.collection,
             index_version=self.target.version,
             source_uri_prefix=source_uri_prefix,
+            fragments=fragments,
         )
         attempts = Attempts(self._indexers, self._settings)
         has_begun = False
@@ -149,7 +155,9 @@ class IndexClient:
                         while (response := await self._next(call)) is not grpc.aio.EOF:
                             has_begun = True
                             yield [
-                                HeldDocument(one.source_uri, one.container_uri, one.version)
+                                HeldDocument(
+                                    one.source_uri, one.container_uri, one.version, one.fragment
+                                )
                                 for one in response.documents
                             ]
                     finally:
@@ -190,90 +198,3 @@ class IndexClient:
             return response
 
         return await self._indexers.call(call, self._settings)
-
-
-class CollectionClient:
-    """Creates a collection and builds versions of it."""
-
-    def __init__(self, indexers: Indexers, settings: StreamSettings, *, timeout_s: float) -> None:
-        self._indexers = indexers
-        self._settings = settings
-        self._timeout_s = timeout_s
-
-    async def active(self, tenant: str, collection: str) -> IndexTarget:
-        """The active version, of a new collection if there was none.
-
-        FailedPrecondition if the collection has no active version.
-        """
-        request = collections_pb2.CreateCollectionRequest(
-            tenant=tenant, collection=collection, if_absent=True
-        )
-        response = await self._repeat("CreateCollection", request)
-        found = response.collection
-        if not found.HasField("active"):
-            raise FailedPrecondition(
-                f"collection {collection} has no active version; activate one with "
-                f"`sluice collections activate`, or build one with --rebuild --activate"
-            )
-        for version in found.versions:
-            if version.number == found.active.version:
-                return _target(found.tenant or tenant, collection, version)
-        raise FailedPrecondition(
-            f"collection {collection}: there is no record of its active version "
-            f"{found.active.version}; see `sluice collections show {collection}`"
-        )
-
-    async def kept_versions(self, tenant: str, collection: str) -> frozenset[int]:
-        """Numbers of the versions that an existing collection keeps."""
-        request = collections_pb2.CreateCollectionRequest(
-            tenant=tenant, collection=collection, if_absent=True
-        )
-        response = await self._repeat("CreateCollection", request)
-        return frozenset(version.number for version in response.collection.versions)
-
-    async def begin_version(self, tenant: str, collection: str) -> IndexTarget:
-        """Begin the next version beside the active one."""
-        request = collections_pb2.BeginVersionRequest(tenant=tenant, collection=collection)
-        try:
-            # Not repeated: every call takes a number.
-            async with Attempts(self._indexers, self._settings).channel() as channel:
-                stub: Any = collections_pb2_grpc.CollectionsServiceStub(channel)
-                response = await stub.BeginVersion(request, timeout=self._timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise translate_rpc_error(error) from None
-        return _target(tenant, collection, response.version)
-
-    async def verify(self, target: IndexTarget, expected_documents: int) -> tuple[str, ...]:
-        """Check a version and make it ready; what was found wrong, nothing if it passed."""
-        request = collections_pb2.VerifyVersionRequest(
-            tenant=target.tenant,
-            collection=target.collection,
-            index_version=target.version,
-            expected_documents=expected_documents,
-        )
-        timeout_s = max(self._timeout_s, _VERIFY_TIMEOUT_S)
-        response = await self._repeat("VerifyVersion", request, timeout_s)
-        if response.passed:
-            return ()
-        return tuple(response.findings) or ("the version did not pass",)
-
-    async def activate(self, target: IndexTarget) -> None:
-        """Make a ready version the active one."""
-        request = collections_pb2.ActivateVersionRequest(
-            tenant=target.tenant, collection=target.collection, index_version=target.version
-        )
-        await self._repeat("ActivateVersion", request)
-
-    async def _repeat(self, method: str, request: object, timeout_s: float | None = None) -> Any:  # noqa: ANN401 — the response's type is the method's
-        limit_s = timeout_s or self._timeout_s
-
-        async def call(channel: grpc.aio.Channel) -> Any:  # noqa: ANN401 — as above
-            stub = collections_pb2_grpc.CollectionsServiceStub(channel)
-            return await getattr(stub, method)(request, timeout=limit_s)
-
-        return await self._indexers.call(call, self._settings)
-
-
-def _target(tenant: str, collection: str, version: collections_pb2.IndexVersion) -> IndexTarget:
-    created_at = version.created_at.ToJsonString()
-    return IndexTarget(tenant, collection, version.number, created_at)

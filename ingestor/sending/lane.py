@@ -71,6 +71,7 @@ class Lane(Generic[T]):
     Attributes:
         is_up: false from the failure of a connection until the next one was opened.
         is_leaving: no more documents shall come; it ends when none is under way.
+        was_opened: whether the indexer took the opening of the last connection.
         failures: connections that failed since the last receipt; counted by the owner.
     """
 
@@ -84,6 +85,7 @@ class Lane(Generic[T]):
         self.address = address
         self.is_up = True
         self.is_leaving = False
+        self.was_opened = False
         self.failures = 0
         self._opening = opening
         self._settings = settings
@@ -146,6 +148,7 @@ class Lane(Generic[T]):
             AioRpcError: the status with which the indexer ended it.
             Unavailable: it was silent for too long, or ended the stream too soon.
         """
+        self.was_opened = False
         call: Any = stub.IndexDocuments()
         writer: asyncio.Task[None] | None = None
         try:
@@ -177,7 +180,7 @@ class Lane(Generic[T]):
             raise Unavailable("the indexer ended the stream at its opening")
         self._limits = response.opened
         self._window = self._new_window()
-        self._is_open = self.is_up = True
+        self._is_open = self.was_opened = self.is_up = True
         self._owner.on_opened(self)
 
     async def _write(self, call: Any) -> None:  # noqa: ANN401 — as above

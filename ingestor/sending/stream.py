@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
 
+from common.discovery import delay_s, is_passing
 from common.errors import Unavailable
 from common.rpc import translate_rpc_error
 from common.telemetry import Stage
-from ingestor.sending.backoff import delay_s, is_passing
 from ingestor.sending.lane import Kept, Lane
 from ingestor.sending.receipt import Receipt
 from ingestor.sending.rendezvous import owner
@@ -57,6 +57,8 @@ class IndexStream(Generic[T]):
         opening: names tenant, collection, index version and job; sent at each connection.
         settings: windows, delays and bounds.
         on_receipt: called once for each document with its context; must not raise.
+
+    ``was_refused`` tells after a failure that an indexer did not take the opening.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class IndexStream(Generic[T]):
         self._closing = False
         self._finished = asyncio.Event()
         self.connections = 0
+        self.was_refused = False
 
     @property
     def under_way(self) -> dict[str, int]:
@@ -225,6 +228,7 @@ class IndexStream(Generic[T]):
             if failure is None or self._finished.is_set():
                 continue
             if not is_passing(failure):
+                self.was_refused = not lane.was_opened
                 raise failure
             if lane.is_up:
                 logger.warning(

@@ -122,6 +122,15 @@ def is_same(entry: FileEntry, recipe: str, record: FileRecord) -> bool:
     return known == (entry.size, entry.modified_us, recipe)
 
 
+def confirms(held: Holding | None, record: FileRecord) -> bool:
+    """Whether the index holds of a file what the row says."""
+    if held is None:
+        return False
+    if record.outcome == FileOutcome.SUPERSEDED:
+        return held.version >= record.version
+    return (held.version, held.documents) == (record.version, record.documents)
+
+
 def next_version(entry: FileEntry, recipe: str, record: FileRecord | None, holding: Holding) -> int:
     """Version of the documents to be made of a file: its modification time, unless that is past.
 

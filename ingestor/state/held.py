@@ -66,12 +66,14 @@ class HeldFiles:
             finally:
                 thread.submit(database.close)  # after what was begun; the thread ends then
 
-    async def add(self, documents: Iterable[tuple[str, Kinds, int]]) -> None:
-        """Add documents: the URI of the file, what it is of it, its version."""
+    async def add(self, documents: Iterable[tuple[str, Kinds, int, int]]) -> None:
+        """Add documents: the URI of the file, what they are of it, their version, how many."""
         files: dict[str, Holding] = {}
-        for uri, kind, version in documents:
+        for uri, kind, version, number in documents:
             held = files.get(uri, Holding())
-            files[uri] = Holding(max(held.version, version), held.kinds | kind, held.documents + 1)
+            files[uri] = Holding(
+                max(held.version, version), held.kinds | kind, held.documents + number
+            )
 
         def add() -> None:
             self._database.execute("BEGIN")

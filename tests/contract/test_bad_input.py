@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from common.chroma import ChromaSettings, open_chroma
-from common.coordination import CoordinatorSettings, IndexRegistry, open_coordinator
+from common.coordination import CoordinatorSettings, open_coordinator
 from common.embedding import EmbeddingSettings, open_embedder
 from common.rpc import GrpcServer, ServerSettings, open_channel
 from indexer.chunking import ChunkingSettings
@@ -129,7 +129,22 @@ def bad_searches() -> list[Any]:
         (search(weights=query.RerankWeights(alpha=1.5)), INVALID, "weights.alpha: "),
         (search(at_least="gibberish"), INVALID, "at_least: "),
         (search(rerank=99), INVALID, "rerank: "),
+        (search(index_version=9), NOT_FOUND, "9"),
+        (search(index_version=1, at_least="gibberish"), INVALID, "(index_version|at_least): "),
     ]
+
+
+def build(message: Any, **fields: Any) -> Any:
+    """A call of a builder, right unless told otherwise."""
+    return message(**({"collection": "docs", "index_version": 1, "fence": 7} | fields))
+
+
+def verification(**fields: Any) -> Any:
+    return collections.VerifyVersionRequest(collection="docs", **fields)
+
+
+def golden(query_text: str = "replicas", *expected: str) -> Any:
+    return collections.GoldenQuery(query=query_text, expected=expected)
 
 
 METHODS: dict[str, Any] = {
@@ -138,6 +153,7 @@ METHODS: dict[str, Any] = {
     "DeleteCollection": collections.DeleteCollectionRequest,
     "BeginVersion": collections.BeginVersionRequest,
     "VerifyVersion": collections.VerifyVersionRequest,
+    "RepairVersion": collections.RepairVersionRequest,
     "ActivateVersion": collections.ActivateVersionRequest,
     "RollBackCollection": collections.RollBackCollectionRequest,
     "DeleteVersion": collections.DeleteVersionRequest,
@@ -213,8 +229,85 @@ UNARY: dict[str, list[Any]] = {
             for name in ("A", "-a", "a_b", "a b", "é", "a\n", "x" * 64)
         ),
     ],
+    COLLECTIONS + "RenewBuild": [
+        (NOT_UTF8, INVALID, "not a valid"),
+        (NOT_A_MESSAGE, INVALID, "not a valid"),
+        (b"", INVALID, "collection: "),
+        *bad_names(collections.RenewBuildRequest),
+        (build(collections.RenewBuildRequest, index_version=0), INVALID, "index_version: "),
+        (build(collections.RenewBuildRequest, fence=0), INVALID, "fence: "),
+        (build(collections.RenewBuildRequest, fence=-1), INVALID, "fence: "),
+        (
+            build(collections.RenewBuildRequest, documents_per_s=float("nan")),
+            INVALID,
+            "documents_per_s: ",
+        ),
+        (build(collections.RenewBuildRequest), PRECONDITION, "is over"),
+        (build(collections.RenewBuildRequest, collection="absent"), PRECONDITION, "is over"),
+    ],
+    COLLECTIONS + "EndBuild": [
+        (NOT_UTF8, INVALID, "not a valid"),
+        (NOT_A_MESSAGE, INVALID, "not a valid"),
+        (b"", INVALID, "collection: "),
+        *bad_names(collections.EndBuildRequest),
+        (build(collections.EndBuildRequest, index_version=0), INVALID, "index_version: "),
+        (build(collections.EndBuildRequest, fence=0), INVALID, "fence: "),
+    ],
+    COLLECTIONS + "BeginVersion ": [
+        (
+            collections.BeginVersionRequest(collection="docs", builder="x" * 257),
+            INVALID,
+            "builder: .*256",
+        ),
+        (collections.BeginVersionRequest(collection="docs", builder="a\n"), INVALID, "builder: "),
+        (collections.BeginVersionRequest(collection="docs", ttl_s=1), INVALID, "ttl_s: .*2 to 600"),
+        (collections.BeginVersionRequest(collection="docs", ttl_s=601), INVALID, "ttl_s: "),
+    ],
+    COLLECTIONS + "VerifyVersion ": [
+        (verification(fence=-1), INVALID, "fence: "),
+        (verification(fence=7), PRECONDITION, "."),
+        (verification(golden_queries=[golden(" ", "a")]), INVALID, "golden_queries"),
+        (verification(golden_queries=[golden("x" * 8_193, "a")]), INVALID, "golden_queries"),
+        (verification(golden_queries=[golden()]), INVALID, "golden_queries"),
+        (verification(golden_queries=[golden("a", "")]), INVALID, "golden_queries"),
+        (
+            verification(golden_queries=[golden("a", *map(str, range(1_001)))]),
+            INVALID,
+            "golden_queries",
+        ),
+        (verification(golden_queries=[golden("a", "b")] * 2_001), INVALID, "golden_queries"),
+        (
+            verification(golden_queries=[golden("a", "b")], golden_threshold=1.5),
+            INVALID,
+            "golden_threshold: ",
+        ),
+        (
+            verification(golden_queries=[golden("a", "b")], golden_max_drop=-0.5),
+            INVALID,
+            "golden_max_drop: ",
+        ),
+        (
+            verification(golden_queries=[golden("a", "b")], golden_depth=101),
+            INVALID,
+            "golden_depth: ",
+        ),
+    ],
+    COLLECTIONS + "ActivateVersion ": [
+        (build(collections.ActivateVersionRequest, fence=-1), INVALID, "fence: "),
+        (build(collections.ActivateVersionRequest, fence=0, force=True), INVALID, "requested_by: "),
+        (
+            build(collections.ActivateVersionRequest, fence=0, requested_by="x" * 257),
+            INVALID,
+            "requested_by: .*256",
+        ),
+    ],
     COLLECTIONS + "RollBackCollection ": [
         (collections.RollBackCollectionRequest(collection="docs"), PRECONDITION, "no earlier"),
+        (
+            collections.RollBackCollectionRequest(collection="docs", to_version=9),
+            NOT_FOUND,
+            "9",
+        ),
     ],
     COLLECTIONS + "DeleteVersion ": [
         (
@@ -322,8 +415,9 @@ async def services(tmp_path) -> AsyncIterator[Services]:
                 indexer=IndexerSettings(**bounds, max_document_bytes=2**14),
                 chunking=ChunkingSettings(),
                 chroma=chroma,
-                registry=IndexRegistry(coordinator),
+                coordinator=coordinator,
                 embedder=embedder,
+                holder="this test",
             ),
             *await open_query(
                 stack,

@@ -59,7 +59,7 @@ async def ingest(home: Path, lake: Path, address: str) -> None:
     }
     config = load(IngestorConfig, file=None, environ={}, overrides=overrides)
     async with Ingestion.open(config, {}) as ingestion:
-        await ingestion.ingest([str(lake)], "docs", rebuild=False, activate=False, show=shown)
+        await ingestion.ingest([str(lake)], "docs", show=shown)
 
 
 def ancestors(spans: tuple[ReadableSpan, ...], name: str) -> list[str]:

@@ -10,12 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.client import SluiceClient
 from client.local_server import local_server
+from tests.integration.client.small_collection import documents, unused_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from typer.testing import Result
+
+    from client.indexing import Acknowledgement
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +34,20 @@ def address(tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]) -
         server = local_server(tmp_path_factory.mktemp("server"), environ=environ)
         yield runner.run(server.__aenter__())
         runner.run(server.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def collection(address: str) -> str:
+    """A collection of its own with three documents."""
+    name = unused_name()
+
+    async def fill() -> list[Acknowledgement]:
+        async with SluiceClient(address) as client:
+            await client.create(name)
+            return [a async for a in client.index_documents(documents(), collection=name)]
+
+    assert [a.outcome for a in asyncio.run(fill())] == ["indexed"] * 3
+    return name
 
 
 @pytest.fixture

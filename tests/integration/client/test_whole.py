@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import json
 
 import pytest
@@ -13,38 +11,10 @@ from client.answers import SearchQuery, SearchResponse
 from client.cli import app
 from client.client import SluiceClient
 from client.evaluation import collection_name, write_corpus
-from client.indexing import Document
 from client.judged import read_judged_set
-from common.errors import FailedPrecondition, InvalidArgument, NotFound
+from common.errors import InvalidArgument, NotFound
 from common.identity import document_id
-
-TEXTS = {
-    "doc://renew": "Renew the kerberos ticket with a keytab before it expires.",
-    "doc://disk": "The disk is full: add machines or delete snapshots.",
-    "doc://queue": "Applications wait in the queue until the scheduler finds room.",
-}
-_names = itertools.count(1)
-
-
-@pytest.fixture
-def collection(address):
-    """A collection of its own with three documents."""
-    name = f"docs-{next(_names)}"
-
-    async def fill():
-        async with SluiceClient(address) as client:
-            await client.create(name)
-            return [a async for a in client.index_documents(documents(), collection=name)]
-
-    assert [a.outcome for a in asyncio.run(fill())] == ["indexed"] * 3
-    return name
-
-
-async def documents(version=1, texts=TEXTS):
-    for uri, text in texts.items():
-        yield Document(
-            uri, text, version, title=uri.upper(), metadata={"year": 2024, "tags": ["x"]}
-        )
+from tests.integration.client.small_collection import TEXTS, documents, unused_name
 
 
 class TestClient:
@@ -102,25 +72,6 @@ class TestClient:
         assert outcome == dict(zip(ids, ["deleted", "absent"], strict=True))
         assert described.active_version is not None
         assert described.active_version.documents == 2
-
-    async def test_versions_are_built_switched_and_rolled_back(self, address, collection):
-        async with SluiceClient(address) as client:
-            begun = await client.begin_version(collection)
-            assert (begun.number, begun.state) == (2, "building")
-            with pytest.raises(FailedPrecondition):
-                await client.activate(collection, 2)
-            stream = client.index_documents(documents(), collection=collection, version=2)
-            assert len([a async for a in stream]) == 3
-            verified = await client.verify(collection, version=2, expected_documents=3)
-            assert (verified.passed, verified.version.state) == (True, "ready")
-            pointer, changed = await client.activate(collection, 2)
-            assert (pointer.version, changed) == (2, True)
-            assert (await client.activate(collection, 2))[1] is False
-            assert (await client.roll_back(collection)).version == 1
-            await client.delete(collection, version=2)
-            assert [v.number for v in (await client.describe(collection)).versions] == [1]
-            await client.delete(collection)
-            assert collection not in {c.name for c in await client.collections()}
 
     async def test_wrong_input_is_an_error_of_our_tree(self, address, collection):
         async with SluiceClient(address) as client:
@@ -182,20 +133,6 @@ class TestCommands:
         assert shown["versions"][0]["state"] == "active"
         assert sluice("collections", "show", collection).stdout.startswith(collection)
 
-    def test_verify_fails_when_documents_are_missing(self, sluice, collection):
-        good = sluice("collections", "verify", collection, "--expect", "3", "--json")
-        assert (good.exit_code, json.loads(good.stdout)["passed"]) == (0, True)
-        bad = sluice("collections", "verify", collection, "--expect", "4", "--json")
-        assert (bad.exit_code, json.loads(bad.stdout)["passed"]) == (1, False)
-        assert json.loads(bad.stdout)["findings"]
-
-    def test_a_rollback_without_an_earlier_version_is_a_failure(self, sluice, collection):
-        assert sluice("collections", "rollback", collection).exit_code == 1
-
-    def test_activating_the_active_version_says_so(self, sluice, collection):
-        told = sluice("collections", "activate", collection, "1", "--json")
-        assert json.loads(told.stdout)["changed"] is False
-
     def test_deleting_asks_first(self, sluice, collection):
         assert sluice("collections", "delete", collection).exit_code == 1
         assert sluice("collections", "show", collection).exit_code == 0
@@ -211,7 +148,7 @@ class TestCommands:
 
 @pytest.fixture
 def dataset(tmp_path):
-    folder = tmp_path / f"tiny-{next(_names)}"
+    folder = tmp_path / unused_name("tiny")
     (folder / "qrels").mkdir(parents=True)
     corpus = [{"_id": uri, "title": "", "text": text} for uri, text in TEXTS.items()]
     queries = [

@@ -261,6 +261,42 @@ async def test_a_key_put_again_without_the_lease_outlives_it(coordinator: Coordi
     assert entry.value == b"2"
 
 
+async def test_a_lease_is_renewed_and_ended_by_its_id_alone(coordinator: Coordinator) -> None:
+    granted, other = await coordinator.grant_lease(1), await coordinator.grant_lease(3)
+    await put(coordinator, "a/kept", b"", granted.id)
+    start = await put(coordinator, "a/left", b"", other.id)
+    handle = coordinator.lease(granted.id, granted.ttl_s)
+    assert (handle.id, handle.ttl_s) == (granted.id, granted.ttl_s)
+    async with following(coordinator.watch("a/", after_revision=start)) as follower:
+        while not follower.changes:
+            assert await handle.keep_alive()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(granted.ttl_s / 5):  # the pace of renewal
+                    await follower.until_count(1)
+        assert follower.changes[0].key == "a/left"
+    assert await coordinator.get("a/kept") is not None
+    await handle.revoke()
+    assert await coordinator.get("a/kept") is None
+    assert not await granted.keep_alive()
+    await handle.revoke()
+
+
+async def test_a_lease_that_never_was_has_ended(coordinator: Coordinator) -> None:
+    unknown = coordinator.lease(123456789, 60)
+    assert not await unknown.keep_alive()
+    await unknown.revoke()
+    with pytest.raises(NotFound, match="lease"):
+        await put(coordinator, "a", b"", unknown.id)
+
+
+async def test_conditions_alone_are_compared_and_change_nothing(coordinator: Coordinator) -> None:
+    revision = await put(coordinator, "a", b"1")
+    holding, failing = Condition("a", mod_revision=revision), Condition("b", mod_revision=revision)
+    for conditions, holds in (([holding], True), ([holding, failing], False), ([], True)):
+        outcome = await coordinator.transact(conditions, [])
+        assert (outcome.committed, outcome.revision) == (holds, revision)
+
+
 async def test_a_lease_of_no_time_is_refused(coordinator: Coordinator) -> None:
     with pytest.raises(InvalidArgument, match="ttl_s"):
         await coordinator.grant_lease(0)

@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from common.coordination import (
+    Builds,
     Change,
     Coordinator,
     CoordinatorSettings,
     Delete,
     IndexRegistry,
+    Pins,
     Put,
+    build_lock,
+    maintenance,
     open_coordinator,
+    pinned,
 )
 from common.errors import ConfigurationError, CoordinatorUnavailable
+from tests.integration.coordination.versions import begin, finish, first_version, renew
 from tests.integration.coordination.waiting import WITHIN_S, following, until
 from tests.integration.etcd import Etcd
 
@@ -67,6 +73,38 @@ async def test_keys_lie_under_the_prefix_and_nothing_else_is_seen(etcd: Etcd) ->
             await put(coordinator, "a", b"next")
             await follower.until_count(1)
             assert follower.changes[0].value == b"next"
+
+
+async def test_two_installations_on_one_etcd_never_meet(etcd: Etcd) -> None:
+    async with (
+        connected(endpoints=(etcd.endpoint,), prefix="/one/v1") as one,
+        connected(endpoints=(etcd.endpoint,), prefix="/one/v1x") as other,
+        Pins.open(one, "ours", ttl_s=60) as pins,
+    ):
+        start = (await other.list("collections/")).revision
+        for coordinator in (one, other):
+            await first_version(coordinator)
+        watch = other.watch("collections/", after_revision=start)
+        async with following(watch) as follower:
+            record, build = await begin(one, "ours")
+            theirs, _ = await begin(other, "theirs")
+            assert (record.number, theirs.number) == (2, 2)
+            await finish(one, record)
+            await IndexRegistry(one).activate("", "docs", 2, fence=build.fence)
+            async with pins.writing("", "docs", 2), maintenance(other, "", "docs", holder="x"):
+                assert await pinned(other, "", "docs", 2) == ()
+            await IndexRegistry(one).delete_collection("", "docs")
+            await put(other, "collections/end")
+            await follower.until_count(8)
+        assert "collections/default/docs/versions/2" in {one.key for one in follower.changes}
+        assert follower.changes[-1].key == "collections/end"
+        assert all(change.value is not None for change in follower.changes)
+        state = await IndexRegistry(other).collection("", "docs")
+        assert state.active is not None
+        assert (state.active.version, len(state.versions)) == (1, 2)
+        assert state.build is not None
+        assert state.build.builder == "theirs"
+        assert await IndexRegistry(one).all_collections() == ()
 
 
 async def test_a_watch_goes_on_after_the_last_revision_when_etcd_comes_back(
@@ -291,6 +329,19 @@ async def test_tls_and_a_user_with_a_password(tmp_path: Path) -> None:
             assert entry.value == b"2"
             lease = await coordinator.grant_lease(60)
             assert await lease.keep_alive()
+            await first_version(coordinator)
+            record, build = await begin(coordinator)
+            assert (await renew(coordinator, build)).documents == 1
+            assert (await IndexRegistry(coordinator).check_writable(record)) == record
+            await finish(coordinator, record)
+            async with Pins.open(coordinator, "secured", ttl_s=60) as pins:
+                async with pins.writing("", "docs", 2):
+                    assert len(await pinned(coordinator, "", "docs", 2)) == 1
+                async with maintenance(coordinator, "", "docs", holder="secured"):
+                    pass
+            await IndexRegistry(coordinator).activate("", "docs", 2, fence=build.fence)
+            await Builds(coordinator).end("", "docs", 2, build.fence, reason="")
+            assert await coordinator.get(build_lock("", "docs")) is None
         async with connected(**as_user, prefix="/elsewhere") as coordinator:
             with pytest.raises(ConfigurationError, match="permission denied"):
                 await coordinator.get("a")

@@ -21,9 +21,8 @@ from common.coordination import (
     hold,
     root_lock,
 )
-from common.coordination.embedded import EmbeddedCoordinator
-from common.coordination.etcd import EtcdCoordinator, EtcdLease
 from common.errors import Contended, CoordinatorUnavailable, InvalidArgument
+from tests.integration.coordination.versions import end_lease
 from tests.integration.coordination.waiting import WITHIN_S, until
 
 if TYPE_CHECKING:
@@ -41,17 +40,6 @@ async def lost(lock: HeldLock) -> float:
     async with asyncio.timeout(WITHIN_S):
         await lock.lost.wait()
     return time.monotonic() - began
-
-
-async def end_lease(coordinator: Coordinator, key: str) -> None:
-    """Revoke the lease of a key, as an administrator would."""
-    entry = await coordinator.get(key)
-    assert entry is not None
-    if isinstance(coordinator, EmbeddedCoordinator):
-        await coordinator.revoke(entry.lease)
-    else:
-        assert isinstance(coordinator, EtcdCoordinator)
-        await EtcdLease(coordinator, entry.lease, TTL_S).revoke()
 
 
 def test_roots_have_keys_of_their_own():

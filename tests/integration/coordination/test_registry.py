@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from common.coordination import (
-    ChunkingSpec,
     Coordinator,
     Delete,
     DeletePrefix,
@@ -21,12 +20,11 @@ from common.coordination import (
 )
 from common.coordination.codec import UnreadableRecord
 from common.errors import Contended, FailedPrecondition, InvalidArgument, NotFound
+from tests.integration.coordination.versions import CHUNKING, end_lease
 from tests.integration.coordination.waiting import following
 
 if TYPE_CHECKING:
     from common.embedding import EmbedderSpec
-
-CHUNKING = ChunkingSpec("sentence", 256, 32)
 
 
 @pytest.fixture
@@ -339,15 +337,8 @@ async def test_an_instance_whose_lease_was_lost_comes_back(
         assert entry is not None
         watch = coordinator.watch(key, after_revision=entry.mod_revision)
         async with following(watch) as follower:
-            await end_lease(coordinator, entry.lease)
+            await end_lease(coordinator, key)
             await follower.until_count(2)
         assert [change.value is None for change in follower.changes] == [True, False]
         assert await registry.instances("query") == (instance,)
     assert await registry.instances("query") == ()
-
-
-async def end_lease(coordinator: Coordinator, lease: int) -> None:
-    """End a lease behind its holder's back."""
-    held = await coordinator.grant_lease(1)
-    held._id = lease  # type: ignore[attr-defined]  # both implementations keep the id here
-    await held.revoke()

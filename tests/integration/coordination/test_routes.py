@@ -11,11 +11,13 @@ import pytest
 from common.coordination import (
     ChunkingSpec,
     Coordinator,
+    CoordinatorSettings,
     IndexRegistry,
     Pointer,
     Put,
     Routes,
     VersionState,
+    open_coordinator,
 )
 from common.errors import CoordinatorUnavailable, DeadlineExceeded, NotFound
 from tests.integration.coordination.waiting import WITHIN_S, until
@@ -93,6 +95,27 @@ async def test_waiting_for_a_generation_ends_at_the_deadline(
             await routes.wait_for("", "other", 1, 0.05)
 
 
+async def test_each_later_move_is_told_once_and_before_those_who_wait_go_on(
+    coordinator: Coordinator, embedder: EmbedderSpec
+) -> None:
+    registry = IndexRegistry(coordinator)
+    first = await move(registry, embedder)
+    async with opened(coordinator) as routes:
+        assert routes.pointers == (first,)
+        told: list[tuple[str, str, Pointer | None]] = []
+        routes.on_move(lambda *moved: told.append(moved))
+        second = await move(registry, embedder)
+        await routes.wait_for("", "docs", 2, WITHIN_S)
+        assert told == [("default", "docs", second)]
+        await coordinator.transact([], [Put("collections/default/docs/active", b"\xff")])
+        other = await move(registry, embedder, "other")
+        await routes.wait_for("", "other", 1, WITHIN_S)
+        await registry.delete_collection("", "docs")
+        await until(lambda: not known(routes, "docs"))
+        assert told[1:] == [("default", "other", other), ("default", "docs", None)]
+        assert routes.pointers == (other,)
+
+
 async def test_an_unreadable_pointer_leaves_the_last_one(
     coordinator: Coordinator, embedder: EmbedderSpec
 ) -> None:
@@ -149,6 +172,8 @@ async def test_routes_learn_of_what_was_compacted_while_they_were_away(
     away = Interrupted(on_own_etcd)
     routes = await Routes.open(away)  # type: ignore[arg-type]  # the rest by __getattr__
     kept = routes.active("", "kept")
+    told: list[tuple[str, str, Pointer | None]] = []
+    routes.on_move(lambda *moved: told.append(moved))
     await registry.delete_collection("", "gone")
     moved = await move(registry, embedder, "moved")
     new = await move(registry, embedder, "new")
@@ -160,12 +185,70 @@ async def test_routes_learn_of_what_was_compacted_while_they_were_away(
         assert await routes.wait_for("", "moved", 2, WITHIN_S) == moved
         assert routes.active("", "kept") == kept
         assert not known(routes, "gone")
+        # What did not move was listed again, and is not told.
+        assert sorted(told, key=lambda one: one[1]) == [
+            ("default", "gone", None),
+            ("default", "moved", moved),
+            ("default", "new", new),
+        ]
         await until(lambda: not routes.stale)
         assert await move(registry, embedder, "kept") == await routes.wait_for(
             "", "kept", 2, WITHIN_S
         )
     finally:
         await routes.aclose()
+
+
+async def test_no_move_is_missed_over_an_outage_with_compaction(
+    on_own_etcd: Coordinator, own_etcd: Etcd, embedder: EmbedderSpec
+) -> None:
+    """The follower's own coordinator is cut off; everybody else goes on."""
+    settings = CoordinatorSettings(kind="etcd", endpoints=(own_etcd.endpoint,), timeout_ms=2000)
+    registry, cut_off = IndexRegistry(on_own_etcd), open_coordinator(settings)
+    await move(registry, embedder)
+    seen: list[int] = []
+    try:
+        async with opened(cut_off) as routes:
+            routes.on_move(lambda *move: seen.append(move[2].generation if move[2] else 0))
+            for last in (5, 15):
+                before = await move(registry, embedder)
+                await routes.wait_for("", "docs", before.generation, WITHIN_S)
+                link = cut_off._links[0]  # type: ignore[attr-defined]  # the network is cut here
+                connect, link.connect = link.connect, refused
+                await asyncio.to_thread(own_etcd.kill)
+                await until(lambda: routes.stale)
+                await asyncio.to_thread(own_etcd.start)
+                await until_it_answers(on_own_etcd)
+                while (pointer := await move(registry, embedder)).generation < last:
+                    pass
+                assert routes.active("", "docs") == before
+                at = (await on_own_etcd.list("collections/")).revision
+                await asyncio.to_thread(own_etcd.etcdctl, "compact", str(at))
+                link.connect = connect
+                assert await routes.wait_for("", "docs", last, WITHIN_S) == pointer
+                await until(lambda: not routes.stale)
+                # from here on each one is seen
+                for _ in range(3):
+                    moved = await move(registry, embedder)
+                    assert await routes.wait_for("", "docs", moved.generation, WITHIN_S) == moved
+                    assert seen[-1] == moved.generation
+                assert {last, last + 1, last + 2, last + 3} <= set(seen)
+            assert seen == sorted(set(seen))
+    finally:
+        await cut_off.aclose()
+
+
+async def refused() -> None:
+    raise TimeoutError
+
+
+async def until_it_answers(coordinator: Coordinator) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            with contextlib.suppress(CoordinatorUnavailable):
+                await coordinator.get("a")
+                return
+            await asyncio.sleep(0.02)
 
 
 class Interrupted:

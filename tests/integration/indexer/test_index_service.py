@@ -225,7 +225,7 @@ class TestWhichVersionTakesWrites:
         )
         record = await running.registry.version("default", "docs", begun.version.number)
         await running.registry.set_state(record, state)
-        with pytest.raises(FailedPrecondition, match="takes no writes"):
+        with pytest.raises(FailedPrecondition, match="version 1 is active now"):
             await running.send([document("a")], index_version=record.number)
 
     async def test_none_of_another_embedder_or_chunking(self, running: Running) -> None:
@@ -234,23 +234,19 @@ class TestWhichVersionTakesWrites:
         other = await running.registry.begin_version(
             "default", "docs", record.embedder, ChunkingSpec("sentence", 99, 9)
         )
-        with pytest.raises(FailedPrecondition, match=r"sentence/99/9.*rebuild"):
+        with pytest.raises(FailedPrecondition, match=r"sentence/99/9.*ingest --rebuild --activate"):
             await running.send([document("a")], index_version=other.number)
         spec = type(record.embedder)("other", "d" * 64, 8, "mean", 256, "int8")
         other = await running.registry.begin_version("default", "docs", spec, record.chunking)
-        with pytest.raises(FailedPrecondition, match=r"other \(int8.*rebuild"):
+        with pytest.raises(FailedPrecondition, match=r"other \(int8.*ingest --rebuild --activate"):
             await running.send([document("a")], index_version=other.number)
         assert issubclass(EmbedderMismatch, FailedPrecondition)
 
     async def test_one_that_is_built_beside_the_active_one(self, running: Running) -> None:
         await running.create()
-        record = await running.registry.version("default", "docs", 0)
-        # begun by a process that crashed before it made the store
-        half = await running.registry.begin_version(
-            "default", "docs", record.embedder, record.chunking
-        )
-        await running.send([document("a")], index_version=half.number)
-        assert await running.listed(index_version=half.number) == {"file:///a": 1}
+        begun = await running.begin()
+        await running.send([document("a")], index_version=begun.version.number)
+        assert await running.listed(index_version=begun.version.number) == {"file:///a": 1}
         assert await running.listed() == {}
 
 

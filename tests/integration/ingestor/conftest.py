@@ -11,19 +11,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from common.config import load
+from common.errors import FailedPrecondition, NotFound
 from common.rpc import GrpcServer, ServerSettings, ServiceBinding
 from ingestor.ingestion import Ingestion
 from ingestor.progress import ProgressMode, shown
+from ingestor.rebuilding import Rebuild
 from ingestor.settings import IngestorConfig
 from ingestor.storage.pyarrow_storage import PyArrowStorage
 from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
 from sluice.index.v1 import index_pb2, index_pb2_grpc
+from tests.integration.ingestor.recorded_collections import Builds, CollectionsServicer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from common.errors import SluiceError
@@ -33,11 +35,16 @@ if TYPE_CHECKING:
     Acknowledge = Callable[[document_pb2.Document], index_pb2.Acknowledgement | None]
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass
 class Recorder:
     """What the service holds and was asked, and how it is to misbehave."""
 
-    documents: dict[str, document_pb2.Document] = field(default_factory=dict)
+    # By index version; ``documents`` are those of the active one.
+    stores: dict[int, dict[str, document_pb2.Document]] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -49,12 +56,18 @@ class Recorder:
     version: int = 1
     versions: list[int] = field(default_factory=lambda: [1])
     created_s: int = 1_700_000_000
+    states: dict[int, collections_pb2.VersionState.ValueType] = field(default_factory=dict)
+    builds: Builds = field(default_factory=Builds)
     activated: list[int] = field(default_factory=list)
+    # Awaited in the midst of a verification.
+    on_verify: Callable[[], Awaitable[None]] = field(default=_nothing)
     findings: list[str] = field(default_factory=list)
     expected: list[int] = field(default_factory=list)
     rejections: dict[str, index_pb2.RejectionCause.ValueType] = field(default_factory=dict)
     # Each opening takes the next failure: after so many documents this error, or a plain end.
     failures: list[tuple[int, SluiceError | None]] = field(default_factory=list)
+    # Ids of documents of which no revision is complete.
+    fragments: set[str] = field(default_factory=set)
     reverse: bool = False
     silent: bool = False
     # Called with each document before it is acknowledged.
@@ -68,20 +81,39 @@ class Recorder:
         )
     )
 
+    @property
+    def documents(self) -> dict[str, document_pb2.Document]:
+        return self.held(self.version)
+
+    def held(self, version: int) -> dict[str, document_pb2.Document]:
+        return self.stores.setdefault(version, {})
+
+    def check_writable(self, version: int) -> None:
+        if version not in self.versions:
+            raise NotFound(f"there is no version {version}")
+        if version != self.version and not self.builds.holds(version):
+            raise FailedPrecondition(f"version {version} takes no writes; {self.version} is active")
+
     def uris(self) -> set[str]:
         return {document.source_uri for document in self.documents.values()}
 
     def names(self) -> set[str]:
         return {uri.rpartition("/")[2] for uri in self.uris()}
 
-    def acknowledge(self, document: document_pb2.Document) -> index_pb2.Acknowledgement:
+    def acknowledge(
+        self, document: document_pb2.Document, version: int
+    ) -> index_pb2.Acknowledgement:
         self.sent.append(document.source_uri)
         self.on_document(document)
         answer = index_pb2.Acknowledgement(
             document_id=document.document_id, version=document.version
         )
         cause = self.rejections.get(document.source_uri.rpartition("/")[2])
-        held = self.documents.get(document.document_id)
+        documents = self.held(version)
+        held = documents.get(document.document_id)
+        if cause is None and document.document_id in self.fragments:
+            self.fragments.remove(document.document_id)
+            held = None
         if cause is not None:
             answer.outcome = index_pb2.OUTCOME_REJECTED
             answer.rejection.cause = cause
@@ -89,11 +121,11 @@ class Recorder:
         elif held is not None and held.version > document.version:
             answer.outcome = index_pb2.OUTCOME_SUPERSEDED
         elif held is not None and held.content_digest == document.content_digest:
-            self.documents[document.document_id] = document
+            documents[document.document_id] = document
             answer.outcome = index_pb2.OUTCOME_UNCHANGED
             answer.chunk_count = 1
         else:
-            self.documents[document.document_id] = document
+            documents[document.document_id] = document
             answer.outcome = index_pb2.OUTCOME_INDEXED
             answer.chunk_count = 1
         return answer
@@ -106,10 +138,12 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
     async def IndexDocuments(self, request_iterator, context):  # noqa: ARG002, N802 — the stub's names
         recorder = self._recorder
         failure = recorder.failures.pop(0) if recorder.failures else None
-        taken = 0
+        taken = version = 0
         async for request in request_iterator:
             if request.HasField("opening"):
                 recorder.openings.append(request.opening)
+                version = request.opening.index_version or recorder.version
+                recorder.check_writable(version)
                 if failure is not None and failure[0] == 0 and failure[1] is not None:
                     raise failure[1]
                 yield index_pb2.IndexDocumentsResponse(opened=recorder.limits)
@@ -121,8 +155,9 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
             recorder.batches.append(len(documents))
             if recorder.silent:
                 await asyncio.Event().wait()
+            recorder.check_writable(version)
             for document in reversed(documents) if recorder.reverse else documents:
-                answer = recorder.acknowledge(document)
+                answer = recorder.acknowledge(document, version)
                 taken += 1
                 if failure is not None and taken >= failure[0]:
                     if failure[1] is None:
@@ -137,13 +172,15 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
         assert len(request.documents) <= 1000
         assert len(request.containers) <= 100
         response = index_pb2.DeleteDocumentsResponse()
+        self._recorder.check_writable(request.index_version)
+        documents = self._recorder.held(request.index_version)
         for deletion in request.documents:
-            held = self._recorder.documents.get(deletion.document_id)
+            held = documents.get(deletion.document_id)
             outcome = index_pb2.DELETION_OUTCOME_ABSENT
             if held is not None and deletion.version and held.version > deletion.version:
                 outcome = index_pb2.DELETION_OUTCOME_SUPERSEDED
             elif held is not None:
-                del self._recorder.documents[deletion.document_id]
+                del documents[deletion.document_id]
                 self._recorder.deleted.append(held.source_uri)
                 outcome = index_pb2.DELETION_OUTCOME_DELETED
             response.results.add(document_id=deletion.document_id, outcome=outcome)
@@ -152,12 +189,12 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
             recorder.containers.append((container.container_uri, container.version))
             found = [
                 document_id
-                for document_id, document in recorder.documents.items()
+                for document_id, document in documents.items()
                 if document.container_uri == container.container_uri
                 and (not container.version or document.version <= container.version)
             ]
             for document_id in found[: recorder.deletes_at_once]:
-                recorder.deleted.append(recorder.documents.pop(document_id).source_uri)
+                recorder.deleted.append(documents.pop(document_id).source_uri)
             response.container_results.add(
                 container_uri=container.container_uri,
                 deleted=min(len(found), recorder.deletes_at_once),
@@ -167,7 +204,10 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
 
     async def ListDocuments(self, request, context):  # noqa: ARG002, N802 — as above
         self._recorder.listings += 1
-        for document in list(self._recorder.documents.values()):
+        for document in list(self._recorder.held(request.index_version).values()):
+            fragment = document.document_id in self._recorder.fragments
+            if fragment and not request.fragments:
+                continue
             if document.source_uri.startswith(request.source_uri_prefix):
                 response = index_pb2.ListDocumentsResponse()
                 response.documents.add(
@@ -175,40 +215,9 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
                     source_uri=document.source_uri,
                     container_uri=document.container_uri,
                     version=document.version,
+                    fragment=fragment,
                 )
                 yield response
-
-
-class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    def _version(self, number: int) -> collections_pb2.IndexVersion:
-        created = Timestamp(seconds=self._recorder.created_s + number)
-        return collections_pb2.IndexVersion(number=number, created_at=created)
-
-    async def CreateCollection(self, request, context):  # noqa: ARG002, N802 — as above
-        collection = collections_pb2.Collection(tenant=request.tenant, name=request.collection)
-        collection.active.version = self._recorder.version
-        collection.versions.extend(self._version(number) for number in self._recorder.versions)
-        return collections_pb2.CreateCollectionResponse(collection=collection)
-
-    async def BeginVersion(self, request, context):  # noqa: ARG002, N802 — as above
-        number = max(self._recorder.versions) + 1
-        self._recorder.versions.append(number)
-        self._recorder.documents.clear()
-        return collections_pb2.BeginVersionResponse(version=self._version(number))
-
-    async def VerifyVersion(self, request, context):  # noqa: ARG002, N802 — as above
-        self._recorder.expected.append(request.expected_documents)
-        return collections_pb2.VerifyVersionResponse(
-            passed=not self._recorder.findings, findings=self._recorder.findings
-        )
-
-    async def ActivateVersion(self, request, context):  # noqa: ARG002, N802 — as above
-        self._recorder.activated.append(request.index_version)
-        self._recorder.version = request.index_version
-        return collections_pb2.ActivateVersionResponse(changed=True)
 
 
 def bindings(recorder: Recorder, index: IndexServicer | None = None) -> list[ServiceBinding]:
@@ -250,6 +259,10 @@ async def serve(recorder: Recorder) -> AsyncIterator[Callable[..., Any]]:
         yield start
 
 
+def silent(counters, root_uri):
+    return shown(counters, root_uri, ProgressMode.NONE, sys.stderr)
+
+
 @dataclass
 class Ingester:
     """Runs jobs over one folder against the recorder."""
@@ -272,15 +285,23 @@ class Ingester:
         return load(IngestorConfig, file=None, environ={}, overrides=overrides)
 
     async def __call__(
-        self, *uris: str, rebuild=False, activate=False, stop=None, **ingest
+        self,
+        *uris: str,
+        rebuild=False,
+        activate=False,
+        force=False,
+        exam=None,
+        stop=None,
+        show=silent,
+        **ingest,
     ) -> IngestReport:
+        plan = Rebuild(activate=activate, force=force, exam=exam) if rebuild else None
         async with Ingestion.open(self.config(**ingest), {}) as ingestion:
             return await ingestion.ingest(
                 uris or [str(self.root)],
                 "docs",
-                rebuild=rebuild,
-                activate=activate,
-                show=silent,
+                show=show,
+                plan=plan,
                 stop=stop,
             )
 
@@ -301,10 +322,6 @@ class Ingester:
     async def drop(self, letters):
         async with Ingestion.open(self.config(), {}) as ingestion:
             return await ingestion.dead_letters.drop(letters)
-
-
-def silent(counters, root_uri):
-    return shown(counters, root_uri, ProgressMode.NONE, sys.stderr)
 
 
 @pytest.fixture

@@ -161,6 +161,13 @@ async def test_a_watch_prints_a_line_a_round_and_ends_well(ingester, start, numb
         ["--watch", "0s"],
         ["--modified-since", "x"],
         ["--activate"],
+        ["--force", "--rebuild"],
+        ["--activate", "--force"],
+        ["--golden", "."],
+        ["--golden", "/nowhere", "--rebuild"],
+        ["--golden-threshold", "0.5", "--rebuild"],
+        ["--golden-threshold", "2", "--rebuild", "--golden", "."],
+        ["--golden-max-drop", "0.5", "--rebuild"],
     ],
 )
 def test_wrong_usage_is_told(words):

@@ -349,9 +349,9 @@ async def test_the_states_of_a_document_keep_their_order_when_its_indexer_dies(f
     for node in fleet.nodes:
         inner = node.recorder.acknowledge
 
-        def acknowledge(message, inner=inner):
+        def acknowledge(message, version, inner=inner):
             order.append((message.source_uri, message.version))
-            return inner(message)
+            return inner(message, version)
 
         node.recorder.acknowledge = acknowledge
     async with fleet.stream() as sending:

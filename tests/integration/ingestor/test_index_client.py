@@ -12,7 +12,8 @@ from common.connection import ConnectionSettings
 from common.coordination import CoordinatorSettings, IndexRegistry, open_coordinator
 from common.errors import CoordinatorUnavailable, NotFound, Unavailable
 from common.rpc import GrpcServer, ServerSettings
-from ingestor.sending.index_client import CollectionClient, HeldDocument, IndexClient, IndexTarget
+from ingestor.sending.collection_client import CollectionClient
+from ingestor.sending.index_client import HeldDocument, IndexClient, IndexTarget
 from ingestor.sending.indexers import SERVICE, Indexers
 from ingestor.settings import StreamSettings
 from sluice.index.v1 import index_pb2, index_pb2_grpc
@@ -164,7 +165,7 @@ async def test_a_call_goes_to_another_indexer_and_stays_there(tmp_path: Path):
         target = await collections.active("", "docs")
         # Not repeated, so it must be where the last call was answered.
         begun = await collections.begin_version("", "docs")
-        assert (target.version, begun.version) == (1, 2)
+        assert (target.version, begun.target.version) == (1, 2)
         assert sorted(recorder.versions for recorder in recorders) == [[1], [1, 2]]
         index = IndexClient(indexers, target, once, timeout_s=5)
         assert await index.delete([("0" * 32, 1)]) == 0

@@ -195,6 +195,31 @@ class TestCrashes:
         # Acknowledgements under way when the stream broke are lost: at most a window of them.
         assert summary.files_opened <= 20 + 4
 
+    async def test_fragments_of_a_killed_writer_are_deleted_or_sent_again(self, ingester, recorder):
+        names = {"gone.txt": "gone", "kept.txt": "kept", "whole.txt": "whole"}
+        write(ingester.root, names)
+        await ingester()
+        ids = {d.source_uri.rpartition("/")[2]: i for i, d in recorder.documents.items()}
+        recorder.fragments |= {ids["gone.txt"], ids["kept.txt"]}
+        (folder,) = {path.parent for path in ingester.state.rglob("manifest.parquet")}
+        (folder / RUNNING).touch()
+        (ingester.root / "gone.txt").unlink()
+        recorder.sent.clear()
+        (summary,) = (await ingester()).roots
+        assert [uri.rpartition("/")[2] for uri in recorder.sent] == ["kept.txt"]
+        assert (summary.deleted, summary.documents) == (1, 2)
+        assert recorder.names() == {"kept.txt", "whole.txt"}
+
+    async def test_a_fragment_that_no_row_knows_is_deleted(self, ingester, recorder):
+        write(ingester.root, {"a.txt": "a", "b.txt": "b"})
+        await ingester()
+        ids = {d.source_uri.rpartition("/")[2]: i for i, d in recorder.documents.items()}
+        recorder.fragments.add(ids["b.txt"])
+        shutil.rmtree(ingester.state)
+        (ingester.root / "b.txt").unlink()
+        await ingester()
+        assert recorder.names() == {"a.txt"}
+
     async def test_a_lost_manifest_costs_reading_only(self, ingester, recorder):
         write(ingester.root, {"a.txt": "a", "b.txt": "b"})
         await ingester()
@@ -282,7 +307,7 @@ class TestCrashes:
     async def test_without_a_server_the_job_fails_in_bounded_time(self, ingester):
         write(ingester.root, {"a.txt": "a"})
         ingester.target = "127.0.0.1:1"
-        with pytest.raises(Unavailable, match="no server answers; start one"):
+        with pytest.raises(Unavailable, match=r"no server answers at 127\.0\.0\.1:1; start one"):
             await ingester(stream={"max_attempts": 2})
 
 

@@ -198,9 +198,7 @@ class TestDeadLetters:
         async with Ingestion.open(ingester.config(), {}) as ingestion:
             for collection in ("docs", "other"):
                 roots = [str(ingester.root)]
-                await ingestion.ingest(
-                    roots, collection, rebuild=False, activate=False, show=silent
-                )
+                await ingestion.ingest(roots, collection, show=silent)
             letters = await ingestion.dead_letters.letters()
             of = {(letter.collection, letter.path): letter for letter in letters}
             assert await ingestion.drop([of["docs", "a.pdf"], of["other", "b.pdf"]]) == 2

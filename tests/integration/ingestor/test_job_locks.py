@@ -16,6 +16,7 @@ from common.coordination import CoordinatorSettings, open_coordinator, root_lock
 from common.coordination.coordinator import Delete
 from common.errors import Contended, FailedPrecondition
 from ingestor.ingestion import Ingestion
+from ingestor.rebuilding import Rebuild
 from ingestor.state import root_locks
 from ingestor.state.manifest import RUNNING
 from ingestor.state.state_folder import StateFolder
@@ -141,14 +142,14 @@ async def test_that_no_lock_is_held_is_told(ingester, etcd, tmp_path, caplog, co
         ingester.coordinator = {"kind": "etcd", "endpoints": [etcd.endpoint]}
     # A file system of which nothing is known, as HDFS and object stores are.
     state = StateFolder(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "state")
-    job: dict[str, Any] = {"rebuild": False, "activate": False, "show": silent}
+    job: dict[str, Any] = {"show": silent}
     with ThreadPoolExecutor(2) as threads:
         ingestion = Ingestion(ingester.config(), state, threads, threads)
         report = await ingestion.ingest([str(ingester.root)], "docs", **job)
         assert report.roots[0].indexed == 1
         assert ("no lock is held" in caplog.text) is not coordinated
         caplog.clear()
-        await ingestion.ingest([str(ingester.root)], "docs", **job | {"rebuild": True})
+        await ingestion.ingest([str(ingester.root)], "docs", **job, plan=Rebuild())
         assert "no lock is held" not in caplog.text
 
 

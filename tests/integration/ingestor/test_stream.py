@@ -174,8 +174,8 @@ async def test_a_rejection_for_a_cause_of_a_newer_release_is_a_receipt(serve, re
 async def test_an_outcome_of_a_newer_release_is_no_success(serve, recorder, outcome):
     right = recorder.acknowledge
 
-    def acknowledge(message):
-        answer = right(message)
+    def acknowledge(message, version):
+        answer = right(message, version)
         answer.outcome = outcome
         return answer
 
@@ -191,8 +191,8 @@ async def test_an_outcome_of_a_newer_release_is_no_success(serve, recorder, outc
 async def test_an_acknowledgement_of_something_else_is_none(serve, recorder, wrong):
     right = recorder.acknowledge
 
-    def acknowledge(message):
-        answer = right(message)
+    def acknowledge(message, version):
+        answer = right(message, version)
         if message.source_uri.endswith("/1.txt") and len(recorder.openings) == 1:
             setattr(answer, wrong, {"document_id": "f" * 32, "version": 7}[wrong])
         return answer

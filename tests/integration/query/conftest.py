@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from common.chroma import ChromaSettings, open_chroma
-from common.coordination import CoordinatorSettings, IndexRegistry, Routes, open_coordinator
+from common.coordination import CoordinatorSettings, IndexRegistry, Pins, Routes, open_coordinator
 from common.embedding import EmbeddingSettings, open_embedder
 from query.admission import Admission
 from query.chroma_index import ChromaIndex
 from query.chunks import ChunkCache, ChunkReader
+from query.pinning import PinnedVersions
 from query.ranking import ZigReranker
 from query.routing import Router
 from query.search import Searcher
+from query.switching import Switching
 from rerank_zig import RerankLibrary
+from tests.integration.etcd import Etcd
 from tests.integration.query.written_index import WrittenIndex
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from common.chroma import Chroma
@@ -41,6 +44,20 @@ async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
     await opened.aclose()
 
 
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """One etcd for all tests that leave it running; each test has a prefix of its own."""
+    with Etcd(tmp_path_factory.mktemp("etcd")) as running:
+        yield running
+
+
+@pytest.fixture
+def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
+    """An etcd that the test may kill, freeze or compact."""
+    with Etcd(tmp_path / "etcd") as running:
+        yield running
+
+
 @pytest.fixture
 def index(chroma: Chroma, coordinator: Coordinator) -> WrittenIndex:
     embedder = open_embedder(EmbeddingSettings(kind="hashing"))
@@ -55,14 +72,21 @@ async def open_searcher(
     async with AsyncExitStack() as stack:
 
         async def opened(**parts: Any) -> Searcher:
+            pins = await stack.enter_async_context(Pins.open(coordinator, "a test", ttl_s=10))
+            pinned = PinnedVersions(pins)
+            stack.push_async_callback(pinned.aclose)
             routes = await Routes.open(coordinator)
             stack.push_async_callback(routes.aclose)
             reranker = ZigReranker(RerankLibrary.load(), threads=1)
             stack.push_async_callback(reranker.aclose)
             source = parts.pop("source", ChromaIndex(index.chroma))
             embedder = parts.pop("embedder", index.embedder)
+            registry = parts.pop("registry", index.registry)
+            keep = {"keep_s": parts.pop("keep_s")} if "keep_s" in parts else {}
             standard: dict[str, Any] = {
-                "router": Router(routes, index.registry, embedder.spec),
+                "router": Router(
+                    Switching(routes, pinned), registry, pinned, embedder.spec, **keep
+                ),
                 "embedder": embedder,
                 "candidates": source,
                 "chunks": source,

@@ -7,6 +7,7 @@ import pytest
 
 from query.chroma_index import ChromaIndex
 from query.filter import parse_filter
+from query.index_version import IndexVersion
 from tests.integration.query.written_index import Document, WrittenIndex
 
 DOCUMENTS = [
@@ -82,7 +83,7 @@ async def test_a_filter_finds_what_it_says(filled: WrittenIndex, text: str, foun
     assert pointer is not None
     vector = await filled.embedder.embed_query("a b c d")
     candidates = await ChromaIndex(filled.chroma).candidates(
-        pointer, vector, 10, parse_filter(text)
+        IndexVersion.active(pointer), vector, 10, parse_filter(text)
     )
     letters = {document.ids[0]: document.uri[-1] for document in DOCUMENTS}
     assert "".join(sorted(letters[id_] for id_ in candidates.ids)) == found
@@ -107,14 +108,14 @@ async def test_integers_and_fractions_compare_as_numbers(index: WrittenIndex):
     documents = [
         Document(f"file:///{number!r}", ["x"], metadata={"v": number}) for number in NUMBERS
     ]
-    pointer = await index.holding(*documents)
+    version = IndexVersion.active(await index.holding(*documents))
     vector = await index.embedder.embed_query("x")
     source = ChromaIndex(index.chroma)
     names = {document.ids[0]: document.uri for document in documents}
     for form, holds in COMPARED.items():
         for value in (1.5, -1.5, 0.5, -0.5, 2.0, 2, -2, 0):
             tree = parse_filter(form.format(value))
-            candidates = await source.candidates(pointer, vector, 99, tree)
+            candidates = await source.candidates(version, vector, 99, tree)
             found = {names[id_] for id_ in candidates.ids}
             right = {f"file:///{number!r}" for number in NUMBERS if holds(number, value)}
             assert found == right, form.format(value)

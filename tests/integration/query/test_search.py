@@ -3,103 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from common import records
-from common.embedding import EmbeddingSettings, open_embedder
 from common.errors import (
     DeadlineExceeded,
-    EmbedderMismatch,
-    FailedPrecondition,
     InvalidArgument,
-    NotFound,
     Overloaded,
-    Unavailable,
 )
-from common.identity import ConsistencyToken, encode_token, store_collection
 from common.rpc import Deadline
 from query.admission import Admission
-from query.chroma_index import ChromaIndex
 from query.ranking import RerankMode
-from query.search_query import Weights, search_query
+from query.search_query import Weights
 from query.search_result import Degradation
-from rerank_zig import FusionOptions
+from tests.integration.query.asking import (
+    FAILOVER,
+    NEWER,
+    QUEUES,
+    QUOTA,
+    MovingIndex,
+    ask,
+    asking,
+    uris,
+)
 from tests.integration.query.written_index import Document, WrittenIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from common.coordination import Coordinator, Pointer
-    from query.candidates import Candidates
-    from query.filter import Expression
-    from query.search import Searcher
-    from query.search_query import SearchQuery
-    from query.search_result import SearchResult
-
-    OpenSearcher = Callable[..., Awaitable[Searcher]]
-
-FAILOVER = Document(
-    "hdfs://lake/failover.md",
-    ["When the namenode fails, promote the standby.", "Fence the old namenode before."],
-    version=7,
-    title="Failover",
-    pages=[1, 2],
-    metadata={"lang": "en", "year": 2024, "tags": ["hdfs"], "draft": False},
-)
-QUOTA = Document(
-    "hdfs://lake/quota.txt",
-    ["A directory over its quota refuses writes.", "Raise the quota with care."],
-    metadata={"lang": "en", "year": 2020},
-)
-QUEUES = Document("hdfs://lake/queues.txt", ["Size a queue by its tenants."])
-
-
-class MovingIndex(ChromaIndex):
-    """The real index, with something happening right after a retrieval; counts its calls."""
-
-    def __init__(self, index: WrittenIndex, *moves: Callable[[], Awaitable[object]]) -> None:
-        super().__init__(index.chroma)
-        self._moves = list(moves)
-        self.calls: Counter[str] = Counter()
-
-    async def candidates(
-        self,
-        pointer: Pointer,
-        vector: NDArray[np.float32],
-        count: int,
-        matching: Expression | None,
-    ) -> Candidates:
-        self.calls["candidates"] += 1
-        found = await super().candidates(pointer, vector, count, matching)
-        if self._moves:
-            await self._moves.pop(0)()
-        return found
-
-    async def texts(self, pointer: Pointer, ids: Any) -> dict[str, bytes]:
-        self.calls["texts"] += 1
-        return await super().texts(pointer, ids)
-
-
-def asking(text: str | None = "namenode quota queue", **fields: Any) -> SearchQuery:
-    fields = {"defaults": FusionOptions(), "collection": "docs", **fields}
-    return search_query(text=text, **fields)
-
-
-async def ask(
-    searcher: Searcher, text: str | None = "namenode quota queue", **fields: Any
-) -> SearchResult:
-    return await searcher.search(asking(text, **fields), Deadline.after(10))
-
-
-def uris(result: SearchResult) -> list[str]:
-    return [hit.source_uri for hit in result.hits]
+    from common.coordination import Coordinator
+    from tests.integration.query.asking import OpenSearcher
 
 
 async def test_a_hit_says_where_it_comes_from(index: WrittenIndex, open_searcher: OpenSearcher):
@@ -207,9 +140,6 @@ async def test_fewer_chunks_than_wanted_are_all_answered(
     searcher = await open_searcher()
     assert len((await ask(searcher, top_k=1_000)).hits) == 4
     assert (await ask(searcher, filter_text="year > 3000")).hits == ()
-
-
-NEWER = replace(FAILOVER, version=8, chunks=["The namenode fails over by itself.", "No fencing."])
 
 
 async def test_an_unfinished_update_leaves_the_old_state(
@@ -346,86 +276,6 @@ async def test_records_that_sluice_did_not_write_are_left_aside_and_told_of_in_o
     assert set(uris(result)) == {FAILOVER.uri}
     told = [record for record in caplog.records if record.name == "query.selection"]
     assert [record.__dict__["records"] for record in told] == [2]
-
-
-async def test_an_answer_is_of_one_version_though_it_is_switched_meanwhile(
-    index: WrittenIndex, open_searcher: OpenSearcher
-):
-    await index.holding(FAILOVER)
-    second = await index.begin()
-    await index.write(NEWER, version=second.number)
-    source = MovingIndex(index, lambda: index.activate(second))
-    searcher = await open_searcher(source=source)
-    during = await ask(searcher)
-    assert (during.index_version, during.generation) == (1, 1)
-    assert {hit.text for hit in during.hits} == set(FAILOVER.chunks)
-    token = encode_token(ConsistencyToken("default", "docs", 2, 2))
-    after = await ask(searcher, at_least=token)
-    assert (after.index_version, after.generation) == (2, 2)
-    assert {hit.text for hit in after.hits} == set(NEWER.chunks)
-
-
-async def test_a_version_that_goes_during_a_search_is_left_for_the_active_one(
-    index: WrittenIndex, open_searcher: OpenSearcher
-):
-    await index.holding(FAILOVER)
-    second = await index.begin()
-    await index.write(NEWER, version=second.number)
-
-    async def switch() -> None:
-        await index.activate(second)
-        await index.chroma.delete_collection(store_collection("default", "docs", 1))
-
-    result = await ask(await open_searcher(source=MovingIndex(index, switch)))
-    assert result.index_version == 2
-    assert {hit.text for hit in result.hits} == set(NEWER.chunks)
-
-
-async def test_an_active_version_without_records_in_the_store_is_unavailable(
-    index: WrittenIndex, open_searcher: OpenSearcher
-):
-    await index.holding(FAILOVER)
-    await index.chroma.delete_collection(store_collection("default", "docs", 1))
-    with pytest.raises(Unavailable, match="version 1 of collection docs are not in") as caught:
-        await ask(await open_searcher())
-    assert caught.value.retry_after_ms
-
-
-async def test_what_cannot_be_searched_is_told_apart(
-    index: WrittenIndex, open_searcher: OpenSearcher
-):
-    searcher = await open_searcher()
-    with pytest.raises(NotFound, match="docs"):
-        await ask(searcher)
-    version = await index.begin()
-    with pytest.raises(FailedPrecondition, match="docs has no active version"):
-        await ask(searcher)
-    await index.activate(version)
-    assert (await ask(searcher)).index_version == 1
-
-
-async def test_a_version_of_another_embedder_is_refused(
-    index: WrittenIndex, open_searcher: OpenSearcher
-):
-    await index.holding(FAILOVER)
-    other = open_embedder(EmbeddingSettings(kind="hashing", dimension=64))
-    with pytest.raises(EmbedderMismatch, match=r"written with hashing-128 .* hashing-64"):
-        await ask(await open_searcher(embedder=other))
-
-
-async def test_a_token_waits_for_its_version(index: WrittenIndex, open_searcher: OpenSearcher):
-    await index.holding(FAILOVER)
-    second = await index.begin()
-    searcher = await open_searcher()
-    token = encode_token(ConsistencyToken("default", "docs", 2, 2))
-    with pytest.raises(DeadlineExceeded):
-        await searcher.search(asking(at_least=token), Deadline.after(0.05))
-    async with asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(ask(searcher, at_least=token))
-        await ask(searcher)
-        assert not waiting.done()
-        await index.activate(second)
-    assert waiting.result().index_version == 2
 
 
 async def test_a_search_without_time_left_does_not_begin(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from common.coordination import VersionState
 from common.embedding.hashing_embedder import HashingEmbedder
 from common.identity import ConsistencyToken, encode_token
 from common.rpc import GrpcServer, open_channel
@@ -169,6 +170,12 @@ REFUSED: list[tuple[query_pb2.SearchRequest, grpc.StatusCode, str]] = [
         INVALID,
         "at_least: this token is of collection other of tenant default",
     ),
+    (
+        asking(at_least=encode_token(ConsistencyToken("default", "docs", 1, 1)), index_version=1),
+        INVALID,
+        "at_least: a consistency token waits for the active version",
+    ),
+    (asking(index_version=2**64 - 1), grpc.StatusCode.NOT_FOUND, "docs of tenant default has no"),
     (asking(collection="absent"), grpc.StatusCode.NOT_FOUND, "tenant default has no collection"),
     (asking(tenant="other"), grpc.StatusCode.NOT_FOUND, "tenant other has no collection docs"),
     (
@@ -210,11 +217,54 @@ async def test_a_request_that_is_no_utf8_is_refused(channel: grpc.aio.Channel):
     assert caught.value.code() == INVALID
 
 
-async def test_a_passed_deadline_is_told(query: query_pb2_grpc.QueryServiceAsyncStub):
-    token = encode_token(ConsistencyToken("default", "docs", 9, 9))
+async def test_a_token_is_waited_for_until_its_version_is_active(
+    query: query_pb2_grpc.QueryServiceAsyncStub, index: WrittenIndex
+):
+    second = await index.begin()
+    await index.write(QUOTA, version=2)
+    token = encode_token(ConsistencyToken("default", "docs", 2, 2))
+    waiting = asyncio.ensure_future(query.Search(asking(at_least=token), timeout=20))
+    await query.Search(asking(), timeout=10)  # a round trip in which it could have been answered
+    assert not waiting.done()
+    await index.activate(second)
+    answer = await waiting
+    assert (answer.index_version, answer.generation) == (2, 2)
+    assert {hit.source_uri for hit in answer.hits} == {QUOTA.uri}
+    again = await query.Search(asking(at_least=token), timeout=10)
+    assert again.index_version == 2
+
+
+@pytest.mark.parametrize("collection", ["docs", "building", "absent"])
+async def test_why_a_token_was_waited_for_in_vain_reaches_the_client(
+    query: query_pb2_grpc.QueryServiceAsyncStub, collection: str
+):
+    token = encode_token(ConsistencyToken("default", collection, 9, 9))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await query.Search(asking(at_least=token), timeout=0.1)
+        await query.Search(asking(collection=collection, at_least=token), timeout=1)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    known = "is at generation 1" if collection == "docs" else "has no active version"
+    assert f"collection {collection} {known} and did not reach generation 9 within" in (
+        caught.value.details() or ""
+    )
+
+
+async def test_a_version_is_asked_by_its_number(
+    query: query_pb2_grpc.QueryServiceAsyncStub, index: WrittenIndex
+):
+    candidate = await index.begin()
+    await index.write(QUOTA, version=2)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await query.Search(asking(index_version=2), timeout=10)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "version 2 of collection docs is building" in (caught.value.details() or "")
+    await index.registry.set_state(candidate, VersionState.READY)
+    by_number = await query.Search(asking(index_version=2), timeout=10)
+    assert by_number.index_version == 2
+    assert {hit.source_uri for hit in by_number.hits} == {QUOTA.uri}
+    assert (await query.Search(asking(), timeout=10)).index_version == 1
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await query.Search(asking(index_version=3), timeout=10)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_stream_answers_every_query_and_goes_on_after_one_that_fails(

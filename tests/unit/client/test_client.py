@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
 from client.answers import SearchQuery
+from client.cli import app
 from client.client import SluiceClient
 from client.indexing import BATCH_DOCUMENTS, Document
 from common.errors import (
+    ConfigurationError,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
@@ -212,7 +215,7 @@ async def test_a_question_travels_whole():
     )
     async with connected(searcher=searcher, tenant="acme") as client:
         answer = await client.search(query)
-        await client.search(SearchQuery("", "docs", vector=[0.5, 0.25]))
+        await client.search(SearchQuery("", "docs", vector=[0.5, 0.25], index_version=8))
     asked, by_vector = searcher.asked
     assert asked == query_pb2.SearchRequest(
         tenant="acme",
@@ -227,9 +230,23 @@ async def test_a_question_travels_whole():
         explain=True,
     )
     assert list(by_vector.vector.values) == [0.5, 0.25]
+    assert by_vector.index_version == 8
     assert not by_vector.HasField("text")
     assert not by_vector.HasField("weights")
     assert answer.degraded == ("stale_route",)
+
+
+async def test_the_command_asks_one_version_or_after_one_write():
+    searcher = a_searcher()
+    async with connected(searcher=searcher) as client:
+        ask = ["search", "why", "--collection", "docs", "--target", client._target]
+        for options in (["--index-version", "8"], ["--at-least", "token"]):
+            result = await asyncio.to_thread(CliRunner().invoke, app, [*ask, *options])
+            assert result.exit_code == 0
+    assert [(request.index_version, request.at_least) for request in searcher.asked] == [
+        (8, ""),
+        (0, "token"),
+    ]
 
 
 async def test_every_call_has_a_deadline():
@@ -265,6 +282,12 @@ async def test_a_name_that_does_not_resolve_is_a_server_that_is_not_there():
     async with SluiceClient("no-such-host.invalid:1", settings) as client:
         with pytest.raises(Unavailable, match=r"at no-such-host\.invalid:1; start one"):
             await client.collections()
+
+
+@pytest.mark.parametrize("targets", [{"target": "etcd:///x"}, {"query_target": "etcd:///x"}])
+def test_what_is_no_target_is_said_before_anything_is_opened(targets):
+    with pytest.raises(ConfigurationError, match="etcd:///x: names no installation"):
+        SluiceClient(**targets)
 
 
 async def test_an_error_of_the_source_of_queries_reaches_the_caller():

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from client import doctor
-from common.connection import ConnectionSettings
+from client.settings import Connection
 from common.doctor import Check
 from common.rpc import GrpcServer, ServerSettings, ServiceBinding
 from standalone.commands import checks as checks_of_up
@@ -121,7 +121,7 @@ async def test_each_service_is_asked_for_its_health():
     binding = ServiceBinding("sluice.query.v1.QueryService", lambda _: None)
     settings = ServerSettings(listen="127.0.0.1:0", drain_s=0)
     async with GrpcServer.open(settings, [binding]) as server:
-        found = await doctor.probe_servers(ConnectionSettings(target=server.address))
+        found = await doctor.probe_servers(Connection(target=server.address))
     assert [(check.name, check.ok) for check in found] == [
         ("index server", False),
         ("collections server", False),
@@ -137,7 +137,7 @@ async def test_a_draining_server_is_a_fault(monkeypatch):
     monkeypatch.setattr(doctor, "SERVICES", (("query", binding.name),))
     async with GrpcServer.open(settings, [binding]) as server:
         server._health.stop()
-        (fault,) = await doctor.probe_servers(ConnectionSettings(target=server.address))
+        (fault,) = await doctor.probe_servers(Connection(target=server.address))
     assert fault.detail == f"{server.address} says NOT_SERVING"
 
 

@@ -1,12 +1,9 @@
 """Answers at 80 columns, as a person sees them."""
 
-import io
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from client.answers import (
     Explanation,
@@ -16,9 +13,9 @@ from client.answers import (
     Span,
     StageTiming,
 )
-from client.render import collection_detail, collection_list, findings, measured, search_answer
-from client.versions import ActivePointer, Collection, Embedder, IndexVersion
+from client.render import findings, measured, search_answer
 from common.doctor import Check
+from tests.unit.client.terminal import lines, shown
 
 BASE = Path("/srv/lake")
 TEXT = "Pass a keytab\nso that the job renews its ticket."
@@ -55,25 +52,6 @@ def response(*hits, **changed):
         ),
     }
     return SearchResponse(**{**fields, **changed})
-
-
-def shown(renderable, *, width=80, color=False):
-    file = io.StringIO()
-    console = Console(
-        file=file,
-        width=width,
-        force_terminal=color,
-        markup=False,
-        highlight=False,
-        emoji=False,
-        color_system="standard" if color else None,
-    )
-    console.print(renderable)
-    return file.getvalue()
-
-
-def lines(text):
-    return [line.rstrip() for line in text.splitlines()]
 
 
 def test_an_answer_reads_well_at_80_columns():
@@ -147,33 +125,6 @@ def test_no_text_of_a_server_can_steer_the_terminal():
     text = shown(answer)
     assert not set(text) & set("\x1b\x07\x9b")
     assert "[red]word[/red]" in text
-
-
-def collection():
-    moment = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-    embedder = Embedder("mini", "0" * 64, 384, "mean", 256, "int8")
-    version = IndexVersion(
-        2, "active", embedder, "sentence", 256, 32, 1234, 56789, moment, moment, "default.docs.v2"
-    )
-    building = IndexVersion(
-        3, "building", embedder, "sentence", 256, 32, None, None, moment, None, "default.docs.v3"
-    )
-    return Collection("default", "docs", ActivePointer(2, 5, moment, 1), (version, building))
-
-
-def test_collections_are_listed_with_what_answers():
-    head, row = lines(shown(collection_list([collection()])))
-    assert head.split() == ["collection", "version", "documents", "chunks", "activated"]
-    assert row.split()[:4] == ["docs", "2", "1,234", "56,789"]
-
-
-def test_a_collection_is_shown_with_its_versions():
-    text = lines(shown(collection_detail(collection())))
-    assert text[0] == "docs  version 2 is active (generation 5)"
-    assert [line.split()[:4] for line in text[3:]] == [
-        ["2", "1,234", "56,789", "active"],
-        ["3", "-", "-", "building"],
-    ]
 
 
 def test_a_fault_stands_above_its_cure():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,13 +12,16 @@ from hypothesis import strategies as st
 
 from common.errors import Unavailable
 from indexer import inventory
+from indexer.faults import FaultKind
 from indexer.pipeline import Deletion, Target
+from tests.unit.indexer import broken_documents
 from tests.unit.indexer.corpus import document, id_of, index, pipeline, sentences
 from tests.unit.indexer.stores import FaultyStore, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from indexer.inventory import Listed
     from indexer.pipeline import IndexPipeline
     from indexer.reconcile import HeldChunk
 
@@ -32,13 +36,38 @@ async def rule() -> AsyncIterator[IndexPipeline]:
 
 
 async def listed(store: MemoryStore, prefix: str = "") -> list[tuple[str, int]]:
-    return sorted(
-        [named(head) async for page in inventory.documents(store, prefix) for head in page]
-    )
+    return sorted([named(one) async for page in inventory.documents(store, prefix) for one in page])
 
 
-def named(head: HeldChunk) -> tuple[str, int]:
-    return head.source_uri.removeprefix("file:///"), head.version
+async def fragments(store: MemoryStore, prefix: str = "") -> list[tuple[str, int]]:
+    pages = inventory.documents(store, prefix, fragments=True)
+    return sorted([named(one) async for page in pages for one in page if one.fragment])
+
+
+def named(one: Listed) -> tuple[str, int]:
+    return one.chunk.source_uri.removeprefix("file:///"), one.chunk.version
+
+
+@pytest.mark.parametrize("page_ids", [1, 3, 20_000])
+async def test_fragments_are_listed_once_and_only_where_no_revision_is_complete(
+    rule: IndexPipeline, page_ids: int
+) -> None:
+    store = MemoryStore(page_ids=page_ids)
+    await broken_documents.write(rule, store)
+    incomplete = {
+        fault.source_uri.removeprefix("file:///")
+        for fault in broken_documents.FAULTS.values()
+        if fault.kind is FaultKind.INCOMPLETE
+    }
+    whole = await listed(store)
+    found = await fragments(store)
+    assert incomplete
+    assert sorted(name for name, _ in found) == sorted(incomplete)
+    assert not incomplete & {name for name, _ in whole}
+    assert await fragments(store, "file:///beh") == [one for one in found if one[0] == "beheaded"]
+    with_fragments = inventory.documents(store, "", fragments=True)
+    everything = [named(one) async for page in with_fragments for one in page]
+    assert sorted(everything) == sorted(whole + found)
 
 
 @pytest.mark.parametrize("page_ids", [1, 3, 4, 20_000])
@@ -110,3 +139,49 @@ def test_what_is_there_all_the_time_is_listed_whatever_is_deleted_or_written_mea
         await rule.aclose()
 
     asyncio.run(scenario())
+
+
+async def states(store: MemoryStore) -> dict[str, set[HeldChunk]]:
+    """All that is met; a document that is met twice fails."""
+    found: dict[str, set[HeldChunk]] = {}
+    async for lot in inventory.states(store):
+        assert 1 <= len(lot) <= 256
+        assert not found.keys() & lot.keys()
+        found |= {document_id: set(chunks) for document_id, chunks in lot.items()}
+    return found
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 6)), max_size=12),
+    st.sets(st.integers(0, 60)),
+    st.integers(1, 30),
+)
+@settings(max_examples=100, deadline=None)
+def test_every_document_is_met_once_with_all_its_chunks_wherever_they_stand(
+    writes: list[tuple[str, int]], gone: set[int], page_ids: int
+) -> None:
+    async def scenario() -> None:
+        rule, store = pipeline(), MemoryStore(page_ids=page_ids)
+        for version, (name, count) in enumerate(writes, start=1):
+            faulty = FaultyStore(store, fail_at=3, moment="before")  # what was replaced stays
+            with contextlib.suppress(Unavailable):
+                await index(
+                    rule, faulty, [document(name, version, sentences(count, f"v{version}"))]
+                )
+        await store.delete([id_ for n, id_ in enumerate(store.kept) if n in gone])
+        held = await store.held(await store.document_ids())
+        assert await states(store) == {id_: set(chunks) for id_, chunks in held.items()}
+        await rule.aclose()
+
+    asyncio.run(scenario())
+
+
+async def test_deletions_meanwhile_neither_hide_nor_repeat_a_document(rule: IndexPipeline) -> None:
+    store = MemoryStore(page_ids=8)
+    await index(rule, store, [document(name, 1, sentences(3, name)) for name in NAMES])
+    met: list[str] = []
+    async for lot in inventory.states(store):
+        met += lot
+        if len(met) == len(lot):
+            await rule.delete(Target("store", store), [Deletion(id_of(NAMES[0]))])
+    assert sorted(met) == sorted(id_of(name) for name in NAMES[1:])

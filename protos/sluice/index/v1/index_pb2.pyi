@@ -508,12 +508,18 @@ class ListDocumentsRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     INDEX_VERSION_FIELD_NUMBER: _builtins.int
     SOURCE_URI_PREFIX_FIELD_NUMBER: _builtins.int
+    FRAGMENTS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     collection: _builtins.str
     index_version: _builtins.int
     """0 means the active version."""
     source_uri_prefix: _builtins.str
     """Only documents whose source_uri begins with it, at most 4,096 bytes; empty means all."""
+    fragments: _builtins.bool
+    """Also documents of which no revision is complete, as a writer leaves them that is killed. Nobody
+    finds them; whoever brings the index into line with a source deletes those that it does not
+    send again.
+    """
     def __init__(
         self,
         *,
@@ -521,10 +527,11 @@ class ListDocumentsRequest(_message.Message):
         collection: _builtins.str = ...,
         index_version: _builtins.int = ...,
         source_uri_prefix: _builtins.str = ...,
+        fragments: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "index_version", b"index_version", "source_uri_prefix", b"source_uri_prefix", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "fragments", b"fragments", "index_version", b"index_version", "source_uri_prefix", b"source_uri_prefix", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -560,6 +567,7 @@ class IndexedDocument(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     CONTAINER_URI_FIELD_NUMBER: _builtins.int
+    FRAGMENT_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     source_uri: _builtins.str
     version: _builtins.int
@@ -567,6 +575,10 @@ class IndexedDocument(_message.Message):
     chunk_count: _builtins.int
     container_uri: _builtins.str
     """Empty for a document that is the whole of its source."""
+    fragment: _builtins.bool
+    """No revision of it is complete. Version and revision are those of its newest chunk, chunk_count
+    is 0.
+    """
     def __init__(
         self,
         *,
@@ -576,10 +588,11 @@ class IndexedDocument(_message.Message):
         revision: _builtins.str = ...,
         chunk_count: _builtins.int = ...,
         container_uri: _builtins.str = ...,
+        fragment: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "container_uri", b"container_uri", "document_id", b"document_id", "revision", b"revision", "source_uri", b"source_uri", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "container_uri", b"container_uri", "document_id", b"document_id", "fragment", b"fragment", "revision", b"revision", "source_uri", b"source_uri", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

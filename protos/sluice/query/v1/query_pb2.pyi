@@ -238,7 +238,9 @@ class SearchResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     index_version: _builtins.int
-    """The index version that answered, and how often the collection was switched before."""
+    """The index version that answered, and how often the collection was switched before; 0 for a
+    version that was asked for by its number and is not the active one.
+    """
     generation: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:

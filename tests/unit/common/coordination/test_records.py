@@ -9,10 +9,14 @@ from datetime import UTC, datetime
 import pytest
 
 from common.coordination import (
+    Build,
     ChunkingSpec,
     Entry,
+    Forced,
+    GoldenScore,
     Instance,
     Pointer,
+    Verdict,
     VersionRecord,
     VersionState,
     codec,
@@ -38,6 +42,10 @@ RECORD = VersionRecord(
     created_at=AT,
     activated_at=None,
 )
+SCORE = GoldenScore(
+    queries=40, depth=10, threshold=0.9, candidate=0.25, active=0.0, active_version=3
+)
+VERDICT = Verdict(passed=False, verified_at=AT, findings=("one", "two"), golden=SCORE)
 POINTER = Pointer(
     tenant="acme",
     collection="docs",
@@ -55,11 +63,44 @@ def test_a_version_survives_storage(state: VersionState) -> None:
         replace(RECORD, state=state),
         replace(RECORD, state=state, documents=0, chunks=0),
         replace(RECORD, state=state, documents=2**40, chunks=3, activated_at=AT),
+        replace(RECORD, state=state, retired_at=AT, builder="host, process 7", failure="why"),
+        replace(RECORD, state=state, verdict=Verdict(passed=True, verified_at=AT)),
+        replace(RECORD, state=state, verdict=VERDICT, forced=Forced("kim@host", AT)),
+        replace(RECORD, verdict=replace(VERDICT, golden=replace(SCORE, active=None))),
     ):
-        entry = Entry("k", codec.encode_version(record), 1, 9)
+        entry = Entry("k", codec.encode_version(replace(record, fence=77)), 5, 9)
         decoded = codec.decode_version(entry, "acme", "docs")
         assert decoded == record
-        assert decoded.mod_revision == 9
+        assert (decoded.mod_revision, decoded.fence) == (9, 5)
+
+
+def test_the_fence_is_told_and_never_stored() -> None:
+    record = replace(RECORD, fence=77)
+    assert codec.version_message(record).fence == 77
+    assert "fence" not in json.loads(codec.encode_version(record))
+
+
+def test_a_build_survives_storage() -> None:
+    build = Build(
+        tenant="acme",
+        collection="docs",
+        version=7,
+        builder="host, process 7",
+        since=AT,
+        documents=2**40,
+        chunks=0,
+        documents_per_s=12.5,
+        reported_at=AT,
+        ttl_s=15,
+        fence=5,
+        lease=2**62,
+    )
+    entry = Entry("k", codec.encode_build(build), 5, 9, 2**62)
+    assert codec.decode_build(entry, "acme", "docs") == build
+    stored = json.loads(entry.value)
+    assert set(stored) <= {field.name for field in collections_pb2.Build.DESCRIPTOR.fields}
+    with pytest.raises(codec.UnreadableRecord, match="the/key"):
+        codec.decode_build(Entry("the/key", b"{", 1, 1), "acme", "docs")
 
 
 def test_a_stored_version_is_json_of_the_contract() -> None:
@@ -105,6 +146,10 @@ def test_keys_are_laid_out_as_designed() -> None:
     assert keys.sequence_key("acme", "docs") == "collections/acme/docs/sequence"
     assert keys.version_key("acme", "docs", 12) == "collections/acme/docs/versions/12"
     assert keys.instances_prefix("query") == "instances/query/"
+    assert keys.build_lock("", "docs") == "locks/default/docs"
+    assert keys.maintenance_lock("acme", "docs") == "locks/acme/docs/maintenance"
+    assert keys.collector_lock() == "locks/collector"
+    assert keys.pins_prefix("", "docs", 12) == "pins/default/docs/12/"
     with pytest.raises(InvalidArgument, match="service"):
         keys.instances_prefix("query/../x")
 
@@ -114,6 +159,16 @@ def test_collection_keys_are_taken_apart() -> None:
     assert keys.parse_collection_key("collections/a/b/versions/12") == ("a", "b", 12)
     for other in ("collections/a/b/sequence", "collections/a/active", "instances/a/b/active"):
         assert keys.parse_collection_key(other) is None
+
+
+def test_build_locks_are_told_from_other_locks() -> None:
+    assert keys.parse_build_lock(keys.build_lock("", "docs")) == ("default", "docs")
+    for other in (
+        keys.maintenance_lock("", "docs"),
+        keys.root_lock("", "docs", "hdfs://lake/raw/"),
+        keys.collector_lock(),
+    ):
+        assert keys.parse_build_lock(other) is None
 
 
 def test_other_chunking_has_another_fingerprint() -> None:

@@ -13,6 +13,7 @@ from opentelemetry.trace import StatusCode
 
 from common.errors import Overloaded
 from common.telemetry import (
+    Measure,
     Metric,
     Stage,
     Telemetry,
@@ -20,6 +21,7 @@ from common.telemetry import (
     count,
     current_trace_id,
     gauge_add,
+    observe,
     span,
 )
 
@@ -144,3 +146,5 @@ async def test_measurements_reach_the_reader():
 def test_every_metric_can_be_counted_without_telemetry():
     for metric in Metric:
         count(metric, 1)
+    for measure in Measure:
+        observe(measure, 1.5)
