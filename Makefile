@@ -87,6 +87,7 @@ lint: setup ## Check style, types, layers, contracts and stubs
 bench: setup ## Run the benchmarks in their quick form
 	$(BIN)/python -m bench ingest --quick --json
 	$(BIN)/python -m bench hdfs --quick --json
+	$(BIN)/python -m bench swap --quick --json
 
 .PHONY: lock
 lock: $(VENV)/.ready ## Resolve the dependencies again and pin them with hashes
