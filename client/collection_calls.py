@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# Verifying and repairing read a whole version.
-VERIFY_TIMEOUT_S = 900.0
+# Verifying and repairing read a whole version, at some 4,500 chunks a second on one busy core: 65
+# million in this time. A server that dies meanwhile is noticed by the channel's keepalive.
+VERIFY_TIMEOUT_S = 4 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +287,7 @@ class CollectionCalls(ABC):
                 ),
                 timeout=self._timeout_s,
             ),
-            # A repeat would go one further back.
+            # A repeat would take it back: the last such is then the one just left.
             repeat=to_version > 0,
         )
         return to_pointer(response.active)

@@ -144,7 +144,8 @@ def _facts(collection: Collection, version: IndexVersion) -> Iterable[tuple[str,
             Text(f"{moment(version.forced.at)} by {printable(version.forced.by)}", "yellow"),
         )
     if version.retired_at:
-        yield "retired", Text(moment(version.retired_at))
+        # What failed, or was deleted, bears the time of that here.
+        yield "ended" if version.state == "failed" else "retired", Text(moment(version.retired_at))
     if version.verdict:
         yield "verified", _verdict(version.verdict)
         if version.verdict.golden:

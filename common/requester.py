@@ -16,4 +16,5 @@ def requester() -> str:
     except (KeyError, OSError):  # no name for this user id, as in a container
         user = f"uid {os.getuid()}"
     name = f"{user}@{socket.gethostname()}, process {os.getpid()}"
-    return name.encode()[:MAX_BYTES].decode(errors="ignore")
+    # The environment may hold bytes that are no text.
+    return name.encode(errors="replace")[:MAX_BYTES].decode(errors="ignore")

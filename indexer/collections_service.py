@@ -125,11 +125,15 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
         """See the contract."""
         del context
         tenant, name = check_tenant(request.tenant), check_collection(request.collection)
-        state = await self._registry.collection(tenant, name)
+        await self._registry.collection(tenant, name)  # NotFound if there is none
         await self._registry.delete_pointer(tenant, name)
-        for record in state.versions:
-            await self._stores.delete(record.store_collection)
-        await self._registry.delete_collection(tenant, name)
+        versions = (await self._state(tenant, name)).versions
+        for record in versions:
+            failed = await self._registry.fail(record, DELETED)
+            await self._stores.delete(failed.store_collection)
+        await self._registry.delete_collection(
+            tenant, name, versions={record.number for record in versions}
+        )
         return pb.DeleteCollectionResponse()
 
     async def BeginVersion(  # noqa: N802
@@ -149,7 +153,7 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
             ttl_s=_ttl_s(request.ttl_s),
         )
         try:
-            await self._stores.create(record.store_collection)
+            await self._versions.create(record)
         except Exception:
             with suppress(SluiceError):  # the lock ends by itself then, a little later
                 await self._builds.end(
@@ -285,9 +289,9 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
     async def _counts(self, record: VersionRecord) -> tuple[int, int]:
         try:
             store = await self._stores.open(record.store_collection)
+            return len(await store.heads()), await store.count()
         except NotFound:
             return 0, 0
-        return len(await store.heads()), await store.count()
 
 
 def _named_version(number: int) -> int:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from common.rpc import Deadline
-    from indexer.pipeline import IndexPipeline, Target
+    from indexer.pipeline import IndexPipeline
+    from indexer.target import Target
 
 # What one call looks at, and what is deleted under one lock.
 MAX_DOCUMENTS = 5_000

@@ -6,10 +6,12 @@ collector does not take it for an abandoned build.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.coordination import VersionState
+from common.errors import Contended, SluiceError
 
 if TYPE_CHECKING:
     from common.coordination import (
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
         VersionRecord,
     )
     from common.embedding import EmbedderSpec
-    from indexer.store import StoreCatalog
+    from indexer.versions import Versions
 
 _UNFINISHED = frozenset({VersionState.BUILDING, VersionState.READY})
 
@@ -30,7 +32,7 @@ class FirstVersions:
     """Makes first versions of one embedder and chunking."""
 
     registry: IndexRegistry
-    stores: StoreCatalog
+    versions: Versions
     pins: Pins
     embedder: EmbedderSpec
     chunking: ChunkingSpec
@@ -58,11 +60,16 @@ class FirstVersions:
     async def _made(self, record: VersionRecord) -> bool:
         """Whether it could be made of this version: not if it holds anything."""
         async with self.pins.writing(record.tenant, record.collection, record.number):
-            if await (await self.stores.create(record.store_collection)).count():
+            if await (await self.versions.create(record)).count():
                 return False
             if record.state is VersionState.BUILDING:
                 record = await self.registry.set_state(
                     record, VersionState.READY, documents=0, chunks=0
                 )
-            await self.registry.activate(record.tenant, record.collection, record.number)
+            try:
+                await self.registry.activate_first(record)
+            except Contended:
+                with suppress(SluiceError):  # the collector takes it, unless it is in use
+                    await self.registry.fail(record, "another version was activated first")
+                raise
             return True

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from indexer.document import Document
     from indexer.inventory import Listed
-    from indexer.pipeline import IndexPipeline, Result, Target
+    from indexer.pipeline import IndexPipeline, Result
     from indexer.settings import IndexerSettings
+    from indexer.target import Target
     from indexer.versions import Versions, WritableVersion
 
     Batch: TypeAlias = asyncio.Task[list[Result]]
@@ -125,13 +126,18 @@ class IndexServicer(index_pb2_grpc.IndexServiceServicer):
         deadline = Deadline.of(context, LISTING_TIMEOUT_S)
         if len(request.source_uri_prefix.encode()) > MAX_PREFIX_BYTES:
             raise InvalidArgument(f"at most {MAX_PREFIX_BYTES} bytes", field="source_uri_prefix")
-        store = await self._versions.open(request.tenant, request.collection, request.index_version)
-        listing = inventory.documents(store, request.source_uri_prefix, fragments=request.fragments)
-        async with aclosing(listing) as pages:
-            async for listed in pages:
-                for response in _listing(listed):
-                    yield response
-                deadline.check("the next page of the listing")
+        record = await self._versions.record(
+            request.tenant, request.collection, request.index_version
+        )
+        async with self._versions.reading(record) as store:
+            listing = inventory.documents(
+                store, request.source_uri_prefix, fragments=request.fragments
+            )
+            async with aclosing(listing) as pages:
+                async for listed in pages:
+                    for response in _listing(listed):
+                        yield response
+                    deadline.check("the next page of the listing")
 
     def _opened(self, version: WritableVersion) -> Response:
         return Response(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -28,18 +27,10 @@ from indexer.document_locks import DocumentLocks
 from indexer.nodes import attributes_of, chunk_record
 from indexer.reconcile import Superseded, Unchanged, Write, current, decide, remove
 from indexer.store import batched
+from indexer.target import changing
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Coroutine,
-        Iterable,
-        Mapping,
-        Sequence,
-    )
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from numpy.typing import NDArray
@@ -50,33 +41,11 @@ if TYPE_CHECKING:
     from indexer.reconcile import HeldChunk
     from indexer.settings import IndexerSettings
     from indexer.store import VectorStore
+    from indexer.target import Target
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-async def _always() -> None:
-    """Let every batch and every deletion pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An index version's store, by the name of its collection.
-
-    Attributes:
-        name: of its collection.
-        store: to be changed.
-        check: raises where the store may not be changed now. Awaited before the store is asked, and
-            again before an answer: what is acknowledged was written while that was allowed.
-        held: keeps the store there, and others from mending it; open while a batch or a deletion is
-            under way, also after whoever sent it has gone.
-    """
-
-    name: str
-    store: VectorStore
-    check: Callable[[], Awaitable[object]] = _always
-    held: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +190,7 @@ class IndexPipeline:
         self, target: Target, deletions: Sequence[Deletion]
     ) -> list[Deleted | Superseded]:
         ids = [deletion.document_id for deletion in deletions]
-        async with self._locks.holding(target.name, ids), _changing(target):
+        async with self._locks.holding(target.name, ids), changing(target):
             held = await target.store.held(ids)
             doomed: list[str] = []
             outcomes: list[Deleted | Superseded] = []
@@ -240,7 +209,7 @@ class IndexPipeline:
     async def _delete_contained(
         self, target: Target, deletion: ContainerDeletion, document_ids: Sequence[str]
     ) -> int:
-        async with self._locks.holding(target.name, document_ids), _changing(target):
+        async with self._locks.holding(target.name, document_ids), changing(target):
             held = await target.store.held(document_ids)
             removals = [
                 remove(chunks, deletion.container_uri, deletion.version) for chunks in held.values()
@@ -256,7 +225,7 @@ class IndexPipeline:
         document_ids: Sequence[str],
         doomed: Callable[[Mapping[str, Sequence[HeldChunk]]], Sequence[str]],
     ) -> int:
-        async with self._locks.holding(target.name, document_ids), _changing(target):
+        async with self._locks.holding(target.name, document_ids), changing(target):
             ids = doomed(await target.store.held(document_ids))
             with span(Stage.INDEX_DELETE, chunks=len(ids)):
                 await target.store.delete(ids)
@@ -266,7 +235,7 @@ class IndexPipeline:
         self, target: Target, documents: Sequence[Document], stop: asyncio.Event
     ) -> list[Result]:
         keys = [document.key for document in documents]
-        async with self._locks.holding(target.name, keys), self._slots, _changing(target):
+        async with self._locks.holding(target.name, keys), self._slots, changing(target):
             _go_on(stop)
             checked = await self._in_thread(self._check, documents)
             valid = [document for document in checked if isinstance(document, Document)]
@@ -411,15 +380,6 @@ class IndexPipeline:
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(function, *arguments))
-
-
-@asynccontextmanager
-async def _changing(target: Target) -> AsyncIterator[None]:
-    """Hold a store that may be changed, before and after."""
-    async with target.held():
-        await target.check()
-        yield
-        await target.check()
 
 
 def _go_on(stop: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self
 
-from common.discovery import Fleet, Retry, Unannounced, Unconnected, is_passing
+from common.discovery import Retry, Unannounced, Unconnected, is_passing, open_fleet
 from common.errors import FailedPrecondition, SluiceError
 from indexer.golden import FoundSource
 from sluice.query.v1 import query_pb2, query_pb2_grpc
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from common.coordination import Coordinator
+    from common.coordination import Coordinator, CoordinatorSettings
+    from common.discovery import Fleet
     from common.rpc import ChannelSettings
 
 SERVICE: Final = "query"
@@ -38,19 +39,26 @@ class QueryClient:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, target: str, channel: ChannelSettings, coordinator: Coordinator | None
+        cls,
+        target: str,
+        channel: ChannelSettings,
+        coordinator: Coordinator | None,
+        settings: CoordinatorSettings | None = None,
     ) -> AsyncIterator[Self]:
         """Know the query servers while the context is open; none is called before the first query.
 
         Args:
-            target: as ``Fleet.open`` takes it; empty for those announced to the coordinator.
+            target: as ``Target`` takes it apart; empty for those announced to the coordinator.
             channel: TLS and bounds of each connection.
-            coordinator: where they are announced; None for the target alone.
+            coordinator: of the indexer; None for the target alone.
+            settings: of the coordinator; they say whether an etcd target is announced there.
 
         Raises:
             ConfigurationError: the target is none, or needs a coordinator.
         """
-        async with Fleet.open(target, channel, coordinator, service=SERVICE) as fleet:
+        async with open_fleet(
+            target, channel, settings, service=SERVICE, opened=coordinator
+        ) as fleet:
             yield cls(fleet)
 
     async def __call__(

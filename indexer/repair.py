@@ -19,8 +19,9 @@ from indexer.faults import MAX_FAULTS, Fault, doomed, fault_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from indexer.pipeline import IndexPipeline, Target
+    from indexer.pipeline import IndexPipeline
     from indexer.reconcile import HeldChunk
+    from indexer.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ async def open_indexer(
     coordinator: Coordinator,
     embedder: Embedder,
     holder: str,
+    coordinator_settings: CoordinatorSettings | None = None,
 ) -> list[ServiceBinding]:
     """Build both services of the indexer and begin to collect; the stack closes what they hold.
 
@@ -82,6 +83,7 @@ async def open_indexer(
         coordinator: keeps the records, locks and pins.
         embedder: what text is embedded with.
         holder: this process, told to those whom its pins and locks keep waiting.
+        coordinator_settings: of ``coordinator``, for query servers that etcd knows.
 
     Raises:
         ConfigurationError: the chunking leaves no room in what the embedder reads, or the query
@@ -93,7 +95,9 @@ async def open_indexer(
         Pins.open(coordinator, holder, ttl_s=indexer.instance_ttl_s)
     )
     ask = await stack.enter_async_context(
-        QueryClient.open(indexer.query_target, indexer.query_channel, coordinator)
+        QueryClient.open(
+            indexer.query_target, indexer.query_channel, coordinator, coordinator_settings
+        )
     )
     chunker = await asyncio.to_thread(SentenceChunker, spec, embedder.token_count)
     pipeline = IndexPipeline(
@@ -120,7 +124,7 @@ async def open_indexer(
         Builds(coordinator),
         stores,
         versions,
-        first_versions=FirstVersions(registry, stores, pins, embedder.spec, spec),
+        first_versions=FirstVersions(registry, versions, pins, embedder.spec, spec),
         examination=Examination(registry, versions, ask),
         collector=collector,
         pipeline=pipeline,
@@ -167,6 +171,7 @@ async def run(
             coordinator=coordinator,
             embedder=embedder,
             holder=f"{SERVICE} {requester()}",
+            coordinator_settings=config.coordinator,
         )
         server = await stack.enter_async_context(GrpcServer.open(config.indexer.server, bindings))
         address = await asyncio.to_thread(

@@ -15,7 +15,8 @@ class RetentionSettings(Settings):
     """Which index versions are kept, and how often those beyond are collected.
 
     Attributes:
-        keep_versions: retired versions kept to roll back to, the newest; 0 keeps none.
+        keep_versions: retired versions kept to roll back to, the newest; 0 keeps none. As many of
+            those that were built and not activated are kept, but always one.
         keep_days: how long every retired version is kept, in days, also beyond those.
         keep_failed_s: how long failed and abandoned versions are kept for their reason, in seconds.
         interval_s: between two collections, in seconds.

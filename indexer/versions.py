@@ -8,15 +8,15 @@ up late, or goes on where another version was activated, must not be acknowledge
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from common.coordination import VersionState, maintenance
-from common.errors import EmbedderMismatch, FailedPrecondition
+from common.errors import Contended, EmbedderMismatch, FailedPrecondition, NotFound
 from common.identity import ConsistencyToken, check_collection, check_tenant, encode_token
-from indexer.pipeline import Target
+from indexer.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -106,11 +106,25 @@ class Versions:
             check_tenant(tenant), check_collection(collection), number
         )
 
-    async def open(self, tenant: str, collection: str, number: int) -> VectorStore:
-        """The store of a version, for reading; errors as for ``record``."""
-        return await self._stores.open(
-            (await self.record(tenant, collection, number)).store_collection
-        )
+    async def create(self, record: VersionRecord) -> VectorStore:
+        """The store of a version that begins; made if it is not there.
+
+        Raises:
+            Contended: the version was deleted meanwhile; no store is left of it.
+        """
+        store = await self._stores.create(record.store_collection)
+        state = VersionState.FAILED
+        with suppress(NotFound):
+            state = (await self.record(record.tenant, record.collection, record.number)).state
+        # Whoever deletes a version makes it FAILED first and its store goes second: so one of the
+        # two always sees the other.
+        if state is VersionState.FAILED:
+            await self._stores.delete(record.store_collection)
+            raise Contended(
+                f"version {record.number} of collection {record.collection} was deleted as it "
+                "began; begin again if the collection is still wanted"
+            )
+        return store
 
     @asynccontextmanager
     async def reading(self, record: VersionRecord) -> AsyncIterator[VectorStore]:
@@ -177,18 +191,27 @@ class Versions:
     @asynccontextmanager
     async def _written(self, record: VersionRecord) -> AsyncIterator[Target]:
         """Pinned first, then asked: a version given up between the two is seen as such."""
-        held = partial(self._pins.writing, record.tenant, record.collection, record.number)
+        held = partial(self._held, record)
         guard = _Guard(self._registry, record)
-        async with held():
+        async with self._pins.writing(record.tenant, record.collection, record.number):
             await guard.check()
             store = await self._stores.open(record.store_collection)
             yield Target(record.store_collection, store, guard.check, held)
 
+    @asynccontextmanager
+    async def _held(self, record: VersionRecord) -> AsyncIterator[None]:
+        """Pinned for one batch; Unavailable on leaving if the pin did not stand all the time."""
+        named = (record.tenant, record.collection, record.number)
+        async with self._pins.writing(*named) as check_unbroken:
+            yield
+            await check_unbroken()
+
     async def _check_mendable(self, record: VersionRecord, lock: HeldLock) -> None:
         name = f"version {record.number} of {record.collection}"
+        state = (await self.record(record.tenant, record.collection, record.number)).state
+        # Asked last: who stood still is told while it waits for the record.
         if lock.lost.is_set():
             raise FailedPrecondition(f"the maintenance lock over {name} was lost; repair it again")
-        state = (await self.record(record.tenant, record.collection, record.number)).state
         if state not in _MENDABLE:
             raise FailedPrecondition(
                 f"{name} is {state.value}; only what was built and not given up can be repaired"

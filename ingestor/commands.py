@@ -162,6 +162,11 @@ def ingest(
         "modified_since": modified_since,
     }
     loaded = load_config(config, target, tenant, settings)
+    if plan is not None and loaded.ingest.modified_since is not None:
+        raise typer.BadParameter(
+            "a new version holds only what is indexed now: leave out --modified-since "
+            "(ingest.modified_since) with --rebuild"
+        )
     show = choose_show(quiet=quiet or as_json or watch is not None)
     if watch is not None:
         _watch(loaded, uris, collection, every_s=watch, show=show, as_json=as_json)

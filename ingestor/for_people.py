@@ -67,14 +67,18 @@ def _told_of_the_build(report: IngestReport) -> list[str]:
         if score.active is not None:
             line += f", by version {score.active_version} {score.active:.3f}"
         lines.append(f"{line}; {score.threshold:.3f} passes")
-    lines += [f"not sound: {finding}" for finding in report.findings]
+    # Golden queries that fell short have lines of their own below.
+    shown_below = 'golden query "' if report.misses else ()
+    findings = [finding for finding in report.findings if not finding.startswith(shown_below)]
+    lines += [f"not sound: {_printable(finding)}" for finding in findings]
     if report.findings:
         lines += [_told_of_a_miss(miss) for miss in report.misses]
     if report.is_stopped:
-        return lines
+        return [*lines, f"version {version} was not finished and is given up"]
     if report.is_activated:
         forced = ", forced although it fell short" if report.is_forced else ""
-        return [*lines, f"version {version} is active{forced}"]
+        back = f"`sluice collections rollback {name}` takes it back"
+        return [*lines, f"version {version} is active{forced}; {back}"]
     activate = f"sluice collections activate {name} {version}"
     if report.findings:
         lines.append(
@@ -89,6 +93,11 @@ def _told_of_the_build(report: IngestReport) -> list[str]:
 def _told_of_a_miss(miss: GoldenMiss) -> str:
     active = "the active version finds it" if miss.active_finds else "so does the active version"
     missing, found = (", ".join(some[:_MOST_NAMED]) for some in (miss.missing, miss.found))
-    line = f"  {miss.query!r} misses {missing} ({active}); it finds {found or 'nothing'}"
-    # A name may hold what a terminal would act upon.
-    return "".join(c if c.isprintable() else "\ufffd" for c in line)
+    return _printable(
+        f"  {miss.query!r} misses {missing} ({active}); it finds {found or 'nothing'}"
+    )
+
+
+def _printable(text: str) -> str:
+    """A name may hold what a terminal would act upon."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

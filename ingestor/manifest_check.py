@@ -29,10 +29,9 @@ from ingestor.state.manifest import (
     Manifest,
     ManifestKey,
     only_job,
-    read_key,
     read_rows,
     unusable_state,
-    version_folder_name,
+    version_keys,
 )
 from ingestor.state.root_locks import hold_roots
 
@@ -96,10 +95,8 @@ async def _keys(
     """The manifests of an index version, by root; another index may have had its number."""
 
     def find() -> tuple[ManifestKey, ...]:
-        folder = shop.state.folder(shop.tenant, collection)
-        name = version_folder_name(version)
-        found = (read_key(folder.folder(root, name)) for root in folder.names())
-        keys = (key for key in found if key and _moment(key.index_created_at) == created_us)
+        found = version_keys(shop.state, shop.tenant, collection, version)
+        keys = (key for key in found if _moment(key.index_created_at) == created_us)
         return tuple(sorted(keys, key=lambda key: key.root_uri))
 
     return await _blocking(shop, find)
@@ -267,10 +264,10 @@ class _Comparison:
             missing = _missing(record, holding)
             if missing:
                 self._found.missing += missing
-                there = holding.documents if holding else 0
+                its = f"{missing:,} of its {record.documents:,} documents"
+                state = ", or holds an older state" if holding else ""
                 self._found.tell(
-                    f"{record.uri}: of {record.documents:,} documents that the manifest has, the "
-                    f"index holds {there:,} as they are"
+                    f"{record.uri}: the index lacks {its if record.documents > 1 else 'it'}{state}"
                 )
             elif surplus := _surplus(record, holding):
                 await self._add_surplus(key.root_uri, record.uri, surplus)

@@ -12,22 +12,32 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.errors import SluiceError
+from common.errors import FailedPrecondition, SluiceError
 from common.requester import requester
 from ingestor.sending.build_lock import hold_build
-from ingestor.state.manifest import root_folder, version_folder_name
+from ingestor.state.manifest import (
+    read_rows,
+    root_folder,
+    unusable_state,
+    version_folder_name,
+    version_keys,
+)
 from ingestor.stopping import unless
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ingestor.report import IngestReport
     from ingestor.rounds import Rounds, Shop
     from ingestor.sending.build_lock import BuildLock
     from ingestor.sending.collection_client import Exam, Verification
     from ingestor.sending.index_client import IndexTarget
+    from ingestor.state.state_folder import StateFolder
 
 logger = logging.getLogger(__name__)
+
+# Of the roots that a build leaves out.
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,8 @@ async def rebuild(
     Raises:
         CalledOffError: it was stopped while no file was in hand.
         Contended: another builds; at once.
+        FailedPrecondition: it is to be activated without force, and roots of the active version
+            are not among those that are built.
         SluiceError: as ``Rounds.build``.
     """
     async with AsyncExitStack() as stack:
@@ -67,6 +79,8 @@ async def rebuild(
 
         async def begin() -> BuildLock:
             nonlocal held
+            if plan.activate and not plan.force:
+                await _check_roots(shop, rounds)
             holding = hold_build(
                 *(shop.collections, shop.tenant, collection),
                 builder=requester(),
@@ -84,12 +98,67 @@ async def rebuild(
         expected = sum(summary.documents for summary in report.roots)
         verifying = shop.collections.verify(held.begun, expected, plan.exam)
         verified = await unless(stop, held.guard(verifying))
-        if plan.activate and not expected:
-            empty = "it holds no documents, so queries do not get to see it"
-            verified = replace(verified, findings=(*verified.findings, empty))
+        if plan.activate:
+            empty = tuple(_empty(report, allow_empty=shop.settings.allow_empty))
+            verified = replace(verified, findings=(*verified.findings, *empty))
         report = await _activated(shop, held, report, verified, plan)
         await _forget_versions(shop, report.target, rounds.root_uris)
         return report
+
+
+async def _check_roots(shop: Shop, rounds: Rounds) -> None:
+    """Refuse to swap in a version that lacks what other roots brought into the active one.
+
+    Only the manifests of this machine's state are known.
+    """
+    active = rounds.active
+    assert active is not None  # noqa: S101 — asked for before a build begins
+    built = rounds.root_uris
+
+    def left_out() -> list[str]:
+        keys = version_keys(shop.state, active.tenant, active.collection, active.version)
+        return sorted(
+            key.root_uri
+            for key in keys
+            if key.index_created_at == active.created_at
+            and not any(
+                key.root_uri == root or (root.endswith("/") and key.root_uri.startswith(root))
+                for root in built
+            )
+            and _holds_documents(key.folder(shop.state))
+        )
+
+    try:
+        missing = await asyncio.get_running_loop().run_in_executor(shop.keepers, left_out)
+    except OSError as error:
+        raise unusable_state(error) from None
+    if missing:
+        more = f" and {len(missing) - _MOST_NAMED:,} more" if len(missing) > _MOST_NAMED else ""
+        raise FailedPrecondition(
+            f"version {active.version} of {active.collection}, the active one, was also ingested "
+            f"from {', '.join(missing[:_MOST_NAMED])}{more}: name these roots too, or say --force "
+            "to let the new version answer without them"
+        )
+
+
+def _holds_documents(manifest: StateFolder) -> bool:
+    try:
+        return any(rows.documents(0, len(rows)) for rows in read_rows(manifest))
+    except FileNotFoundError:  # a job is merging it
+        return True
+
+
+def _empty(report: IngestReport, *, allow_empty: bool) -> Iterator[str]:
+    """Why queries do not get to see a version that lacks whole roots."""
+    if not any(summary.documents for summary in report.roots):
+        yield "it holds no documents, so queries do not get to see it"
+    elif not allow_empty:
+        for summary in report.roots:
+            if not summary.documents:
+                yield (
+                    f"{summary.root_uri} brought no document, as a mount that is gone would; if "
+                    "that is right, say --allow-empty"
+                )
 
 
 async def _activated(

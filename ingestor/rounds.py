@@ -105,6 +105,7 @@ class Rounds:
         self._sources: Sequence[Source] = ()
         self._locks: RootLocks | None = None
         self._target: IndexTarget | None = None
+        self._active: IndexTarget | None = None
         self._build: BuildLock | None = None
         self._counters: list[Counters] = []
         self._root_stack = AsyncExitStack()
@@ -128,6 +129,11 @@ class Rounds:
     def root_uris(self) -> list[str]:
         """The roots, once they are open."""
         return [source.root_uri for source in self._sources]
+
+    @property
+    def active(self) -> IndexTarget | None:
+        """The version that was the active one when it was last asked for."""
+        return self._active
 
     @property
     def progress(self) -> Progress:
@@ -268,7 +274,7 @@ class Rounds:
         if not self._sources:
             self._sources = await self._open_sources()
         collections, tenant = self._shop.collections, self._shop.tenant
-        target = await collections.active(tenant, self._collection)
+        target = self._active = await collections.active(tenant, self._collection)
         if begin is not None:
             self._build = await begin()
             target = self._build.target

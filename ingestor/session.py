@@ -103,8 +103,10 @@ class Stopped(typer.Exit):
 
 def stop_told(*, rebuild: bool = False) -> Stopped:
     """Tell of an end before the end."""
-    kept = "queries see the version that they saw" if rebuild else "it goes on where it stopped"
-    typer.echo(f"error: stopped; start it again: {kept}", err=True)
+    told = "start it again: it goes on where it stopped"
+    if rebuild:
+        told = "queries see the version that they saw; the next --rebuild begins anew"
+    typer.echo(f"error: stopped; {told}", err=True)
     return Stopped()
 
 

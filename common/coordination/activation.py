@@ -26,12 +26,13 @@ class Asked:
     """How an activation is asked for.
 
     ``fence`` is that of the builder, 0 for an operator; ``force`` activates a version that fell
-    short, for ``requested_by``, whom the record then names.
+    short, for ``requested_by``, whom the record then names; ``first`` only where none is active.
     """
 
     fence: int = 0
     force: bool = False
     requested_by: str = ""
+    first: bool = False
 
     def __post_init__(self) -> None:
         """Refuse to force for nobody."""
@@ -47,6 +48,10 @@ async def activate(
     if found.pointer is not None:
         if found.pointer.version == number:
             return found.pointer, False
+        if asked.first:
+            raise stored.contended(
+                f"version {found.pointer.version} of collection {found.name} was activated"
+            )
         former = found.versions.get(found.pointer.version)
     _check(target, asked)
     now = stored.now()

@@ -186,6 +186,25 @@ class EtcdCoordinator:
         key = self._relative(event.kv.key)
         return Change(key, None if deleted else event.kv.value, event.kv.mod_revision)
 
+    async def keeps(self, prefix: str, revision: int) -> bool:
+        """Whether the history from a revision on is still kept; one that is to come counts as kept.
+
+        The prefix is one that the user may read.
+        """
+        fields = self.key_range(prefix)
+        request = rpc.RangeRequest(**fields, revision=revision, limit=1, keys_only=True)
+
+        async def call(link: EtcdLink, metadata: Metadata) -> bool:
+            try:
+                await link.kv.Range(request, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
+                    raise
+                return "compacted" not in (error.details() or "")
+            return True
+
+        return await self.exchange(call)
+
     async def _range(self, request: Message) -> Message:
         async def call(link: EtcdLink, metadata: Metadata) -> Message:
             return await link.kv.Range(request, metadata=metadata)

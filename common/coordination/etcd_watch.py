@@ -93,9 +93,19 @@ class EtcdWatch:
         stream = await self._coordinator.exchange(call)
         try:
             stream.check_not_behind(self._position.revision)
+            if not self._connected:
+                await self._check_kept()
             yield stream
         finally:
             stream.cancel()
+
+    async def _check_kept(self) -> None:
+        """_HistoryGone if the next revision was compacted.
+
+        The stream tells that too, but after a first response that says the watch stands.
+        """
+        if not await self._coordinator.keeps(self._prefix, self._position.revision + 1):
+            raise _HistoryGone
 
     async def _pause(self, cause: str) -> None:
         if self._coordinator.closed:

@@ -15,6 +15,7 @@ import logging
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from common.coordination import keys
@@ -33,11 +34,12 @@ from common.errors import (
     FailedPrecondition,
     NotFound,
     SluiceError,
+    Unavailable,
 )
 from common.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from common.coordination.coordinator import Coordinator, Entry, Lease
 
@@ -52,6 +54,8 @@ _RETRY_AFTER = 1 / 15
 _MAX_TRIES = 3
 # How long a caller who pins to read waits for the coordinator.
 _PATIENCE_S = 1.0
+# How long one who pins to write does, those before it in the queue included.
+_WRITERS_PATIENCE_S = 10.0
 # Most writers that a refusal names.
 _NAMED = 8
 
@@ -130,8 +134,14 @@ class Pins:
         await self._settle_soon()
 
     @contextlib.asynccontextmanager
-    async def writing(self, tenant: str, collection: str, number: int) -> AsyncIterator[None]:
+    async def writing(
+        self, tenant: str, collection: str, number: int
+    ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """Pin a version that is written while the context is open.
+
+        Yields:
+            What raises Unavailable if the pin did not stand all the time: the version may have been
+            repaired or deleted meanwhile, so nothing that was written may be acknowledged.
 
         Raises:
             Contended: on entering, while a version of the collection is being repaired.
@@ -141,7 +151,7 @@ class Pins:
         self._count(place)
         try:
             await self._make_sure(place)
-            yield
+            yield partial(self._check_unbroken, place, self._lease)
         finally:
             self._discount(place)
             await self._settle_soon()
@@ -187,10 +197,27 @@ class Pins:
         """Put a pin to write, unless it stands."""
         if self._stands(place):
             return
-        async with self._turn:
-            await self._renew()
-            if not self._put.get(place):
-                await self._put_to_write(place)
+        try:
+            async with asyncio.timeout(_WRITERS_PATIENCE_S), self._turn:
+                await self._renew()
+                if not self._put.get(place):
+                    await self._put_to_write(place)
+        except TimeoutError:
+            raise CoordinatorUnavailable(
+                f"version {place.number} of collection {place.collection} could not be pinned in "
+                "time, so nothing may be written to it; check that etcd answers, then repeat",
+                retry_after_ms=RETRY_AFTER_MS,
+            ) from None
+
+    async def _check_unbroken(self, place: _Place, lease: Lease | None) -> None:
+        """Unavailable unless the pin stands by the lease it was put under: none comes back."""
+        await self._make_sure(place)
+        if self._lease is not lease:
+            raise Unavailable(
+                f"the pin on version {place.number} of collection {place.collection} was lost "
+                "while it was written; write it again",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
 
     async def _settle(self) -> None:
         """Delete the keys that nobody wants any more and put those to read that are missing."""

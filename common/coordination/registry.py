@@ -17,6 +17,7 @@ from common.errors import Contended, FailedPrecondition, InvalidArgument
 from common.identity import DEFAULT_TENANT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from contextlib import AbstractAsyncContextManager
 
     from common.coordination.coordinator import Coordinator
@@ -121,7 +122,10 @@ class IndexRegistry:
                 f"version {record.number} of {record.collection} is {record.state.value}; only "
                 "activating a version makes or unmakes an active one"
             )
-        return await self._write(record, _counted(record, state, documents, chunks))
+        changed = replace(record, state=state)
+        if documents is not None:
+            changed = replace(changed, documents=documents, chunks=chunks)
+        return await self._write(record, changed)
 
     async def check_writable(self, record: VersionRecord) -> VersionRecord:
         """Make sure that a version takes writes now: it is active, or its builder holds the lock.
@@ -230,6 +234,17 @@ class IndexRegistry:
         found = await self._existing(tenant, name)
         return await activation.activate(self._coordinator, found, number, asked)
 
+    async def activate_first(self, record: VersionRecord) -> None:
+        """Activate a version of a collection that has no active one; nothing if it is that one.
+
+        Raises:
+            NotFound: no such collection or version.
+            Contended: another version was activated, or this one was changed, meanwhile.
+        """
+        found = await self._existing(record.tenant, record.collection)
+        asked = activation.Asked(first=True)
+        await activation.activate(self._coordinator, found, record.number, asked)
+
     async def roll_back(self, tenant: str, name: str, *, to_version: int = 0) -> Pointer:
         """Activate a version that was active before: the last such, or one by its number.
 
@@ -264,17 +279,18 @@ class IndexRegistry:
             raise _moved(record)
 
     async def delete_pointer(self, tenant: str, name: str) -> None:
-        """Leave the collection without an active version; nothing if it has none.
+        """Leave the collection without an active version, and whoever builds without the lock.
 
         Raises:
             Contended: the pointer or the version was changed meanwhile.
         """
         found = await stored.read(self._coordinator, tenant, name)
-        if found.pointer is None:
-            return
         conditions = [found.pointer_unmoved()]
-        operations: list[Operation] = [Delete(found.active_key)]
-        active = found.versions.get(found.pointer.version)
+        operations: list[Operation] = [
+            Delete(found.active_key),
+            Delete(keys.build_lock(tenant, name)),
+        ]
+        active = found.versions.get(found.pointer.version) if found.pointer else None
         if active is not None:
             retired = replace(active, state=VersionState.RETIRED, retired_at=stored.now())
             conditions.append(stored.unchanged(active))
@@ -282,19 +298,39 @@ class IndexRegistry:
         if not (await self._coordinator.transact(conditions, operations)).committed:
             raise stored.contended(f"the active version of collection {name} was changed")
 
-    async def delete_collection(self, tenant: str, name: str) -> None:
+    async def delete_collection(
+        self, tenant: str, name: str, *, versions: Collection[int] | None = None
+    ) -> None:
         """Delete the pointer, every version and the build lock; nothing if there are none.
 
         The sequence is kept, so that a collection of this name never takes a number again.
+
+        Args:
+            tenant: whose collection.
+            name: the collection.
+            versions: those there may be, by number; None for any.
+
+        Raises:
+            Contended: another version was begun.
         """
-        await self._coordinator.transact(
-            [],
+        conditions: list[Condition] = []
+        if versions is not None:
+            sequence_key = keys.sequence_key(tenant, name)
+            last = await self._coordinator.get(sequence_key)
+            conditions = [Condition(sequence_key, mod_revision=last.mod_revision if last else 0)]
+            found = await stored.read(self._coordinator, tenant, name)
+            if not found.versions.keys() <= set(versions):
+                raise stored.contended(f"another version of collection {name} was begun")
+        outcome = await self._coordinator.transact(
+            conditions,
             [
                 Delete(keys.active_key(tenant, name)),
                 DeletePrefix(keys.versions_prefix(tenant, name)),
                 Delete(keys.build_lock(tenant, name)),
             ],
         )
+        if not outcome.committed:
+            raise stored.contended(f"another version of collection {name} was begun")
 
     def register(
         self, service: str, address: str, *, ttl_s: int
@@ -342,17 +378,6 @@ class IndexRegistry:
         if fence is not None and not await stored.holds_lock(self._coordinator, record, fence):
             raise stored.lost(record.collection, record.number)
         raise _moved(record)
-
-
-def _counted(
-    record: VersionRecord, state: VersionState, documents: int | None, chunks: int | None
-) -> VersionRecord:
-    return replace(
-        record,
-        state=state,
-        documents=record.documents if documents is None else documents,
-        chunks=record.chunks if chunks is None else chunks,
-    )
 
 
 def _not_writable(record: VersionRecord, pointer: Pointer | None) -> FailedPrecondition:

@@ -30,18 +30,18 @@ def collectable(
     Args:
         state: the collection with its build under way.
         keep_versions: so many of the last retired versions stay, to be rolled back to; and as many
-            of the last READY ones that are older than the active version.
+            of the last READY ones, but always one, which somebody may be about to activate.
         keep_days: further ones stay until they are out of use for longer than that.
         keep_failed_s: how long versions stay that failed or were abandoned, in seconds.
         now: in UTC.
     """
     retired = [one for one in state.versions if one.state is VersionState.RETIRED]
-    passed_over = [
+    # Without an active version one of them may be about to become the first.
+    ready = [
         one
         for one in state.versions
         if one.state is VersionState.READY
         and state.active is not None
-        and one.number < state.active.version
         and not _is_built(one, state)
     ]
     failed = [
@@ -53,7 +53,11 @@ def collectable(
     kept_for, failed_for = timedelta(days=keep_days), timedelta(seconds=keep_failed_s)
     doomed = [
         *(one for one in _newest_first(retired)[keep_versions:] if now - _idle(one) > kept_for),
-        *(one for one in _newest_first(passed_over)[keep_versions:] if now - _idle(one) > kept_for),
+        *(
+            one
+            for one in _newest_first(ready)[max(1, keep_versions) :]
+            if now - _idle(one) > kept_for
+        ),
         *(one for one in failed if now - _idle(one) > failed_for),
     ]
     return tuple(sorted(doomed, key=lambda one: one.number))

@@ -67,7 +67,7 @@ class Routes:
 
         Args:
             listener: gets tenant, collection, and the new pointer or None where it is gone. It runs
-                between two changes of the watch, so it must neither block nor raise.
+                between two changes of the watch, so it must not block.
         """
         self._listeners.append(listener)
 
@@ -139,4 +139,7 @@ class Routes:
         pointer = self._pointers.get(route)
         if pointer != before:  # a watch that was taken up again may tell what is known
             for listener in self._listeners:
-                listener(*route, pointer)
+                try:
+                    listener(*route, pointer)
+                except Exception:  # noqa: BLE001 — the moves after this one must be followed
+                    _log.exception("a move of a pointer was not taken", extra={"key": key})

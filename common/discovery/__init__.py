@@ -10,7 +10,7 @@ Errors are those of ``common.errors``; they name the addresses that were tried.
 """
 
 from common.discovery.attempts import Attempts
-from common.discovery.backoff import Backoff, Retry, delay_s, is_passing
+from common.discovery.backoff import Retry, delay_s, is_passing
 from common.discovery.balanced import balanced
 from common.discovery.failures import Unannounced, Unconnected
 from common.discovery.fleet import Fleet
@@ -19,7 +19,6 @@ from common.discovery.target import Target
 
 __all__ = [
     "Attempts",
-    "Backoff",
     "Fleet",
     "Retry",
     "Target",

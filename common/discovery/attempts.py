@@ -27,7 +27,7 @@ class Attempts:
         fleet: the servers.
         retry: rounds and pauses.
         goes_on: after which failures the next attempt follows.
-        deadline: no pause goes beyond it.
+        deadline: neither a pause nor the search for a server goes beyond it.
         stays: the first attempt is at the server that answered last.
 
     Attributes:
@@ -56,7 +56,7 @@ class Attempts:
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
         """The channel for the next attempt."""
         self.address = ""
-        self.address = await self._fleet.pick(self._tried, stays=self._stays)
+        self.address = await self._pick()
         async with self._fleet.channel(self.address) as channel:
             yield channel
             self._fleet.answered(self.address)
@@ -83,3 +83,16 @@ class Attempts:
             raise self._fleet.no_answer(self._tried) if unsent else failure
         self._tried.clear()
         await asyncio.sleep(pause_s)
+
+    async def _pick(self) -> str:
+        pick = self._fleet.pick(self._tried, stays=self._stays)
+        if self._deadline is None:
+            return await pick
+        try:
+            async with self._deadline.timeout():
+                return await pick
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the coordinator did not tell in time where the servers are; check that etcd runs "
+                "and has a leader, or allow more time"
+            ) from None

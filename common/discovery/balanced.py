@@ -1,7 +1,9 @@
 """A fleet as the channel that generated stubs call: each unary call is balanced by itself.
 
 The call's ``timeout`` is its deadline over all attempts. Streams are not balanced: they belong to
-one server, whose channel ``Fleet.one`` gives; asking for one here is a fault of the program.
+one server, whose channel ``Fleet.one`` gives; asking for one here is a fault of the program. When
+repeats fail too, the servers are in trouble together: then there are none for a while, so that they
+do not get many times their load.
 """
 
 from __future__ import annotations
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
     from common.discovery.backoff import Backoff
     from common.discovery.fleet import Fleet
+
+# As gRPC throttles retries (its gRFC A6), but that a first attempt is free: where one of many
+# servers dies, all calls to it fail at once, and each may go on to another.
+_MOST_TOKENS = 100
+_TOKENS_OF_A_SUCCESS = 0.5
 
 
 def balanced(fleet: Fleet, retry: Backoff, *, repeat: bool) -> grpc.aio.Channel:
@@ -43,6 +50,7 @@ class _Balanced:
         self._fleet = fleet
         self._retry = retry
         self._goes_on = goes_on
+        self._tokens: float = _MOST_TOKENS
 
     def unary_unary(self, method: str, *args: Any, **options: Any) -> Callable[..., Awaitable[Any]]:  # noqa: ANN401  # as the stubs call it
         async def call(request: object, *, timeout: float | None = None, **more: Any) -> Any:  # noqa: ANN401, ASYNC109  # gRPC's own signature
@@ -53,9 +61,21 @@ class _Balanced:
                 made: Any = channel.unary_unary(method, *args, **options)
                 return await made(request, timeout=left_s, **more)
 
-            return await self._fleet.call(
-                once, self._retry, goes_on=self._goes_on, deadline=deadline
-            )
+            failed = 0
+
+            def goes_on(failure: SluiceError) -> bool:
+                nonlocal failed
+                may_go_on = self._goes_on(failure)
+                if not may_go_on or isinstance(failure, Unconnected):
+                    return may_go_on
+                failed += 1
+                if failed > 1:
+                    self._tokens = max(0, self._tokens - 1)
+                return self._tokens > _MOST_TOKENS / 2
+
+            answer = await self._fleet.call(once, self._retry, goes_on=goes_on, deadline=deadline)
+            self._tokens = min(_MOST_TOKENS, self._tokens + _TOKENS_OF_A_SUCCESS)
+            return answer
 
         return call
 

@@ -67,6 +67,8 @@ class Fleet:
         self._known: tuple[str, ...] = (target.text,) if is_address else ()
         self._instances: Instances | None = None
         self._discovering = asyncio.Lock()
+        self._unknown: SluiceError | None = None
+        self._unknown_since_s = 0.0
         self._channels: dict[str, _Channel] = {}
         self._answered = ""
         self._passed_over_until_s: dict[str, float] = {}
@@ -247,9 +249,16 @@ class Fleet:
         # Slow to import, and not needed for a server that is known by its address.
         from common.coordination import Instances  # noqa: PLC0415  # as said above
 
+        asked_s = time.monotonic()
         async with self._discovering:
+            if self._unknown is not None and self._unknown_since_s > asked_s:
+                raise self._unknown  # who waited for this answer has it
             if self._instances is None:
-                self._instances = await Instances.open(self._coordinator, self._service)
+                try:
+                    self._instances = await Instances.open(self._coordinator, self._service)
+                except SluiceError as error:
+                    self._unknown, self._unknown_since_s = error, time.monotonic()
+                    raise
         return self._instances
 
     def _current(self) -> tuple[str, ...]:

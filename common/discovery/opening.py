@@ -22,23 +22,27 @@ async def open_fleet(
     coordinator: CoordinatorSettings | None = None,
     *,
     service: str,
+    opened: Coordinator | None = None,
 ) -> AsyncIterator[Fleet]:
     """The servers of any target, while the context is open.
 
     Args:
-        target: see ``Target``; other than in ``Fleet.open``, nobody else is looked for.
+        target: see ``Target``; other than in ``Fleet.open``, nobody else is looked for. Empty for
+            those announced to ``opened``.
         channel: TLS and bounds of each connection.
         coordinator: endpoints, TLS and user of etcd, where the target is announced there; None for
             the defaults.
         service: for messages, where the target is an address.
+        opened: the coordinator of these settings, if it is open already.
 
     Raises:
         ConfigurationError: the target is none, or a file of credentials cannot be read.
     """
     parsed = Target.parse(target)
+    shared = opened if parsed.is_announced or not target else None
     async with (
-        announcing(parsed, coordinator) as opened,
-        Fleet.open(target, channel, opened, service=service) as fleet,
+        announcing(parsed, coordinator, shared) as found,
+        Fleet.open(target, channel, found, service=service) as fleet,
     ):
         yield fleet
 

@@ -38,6 +38,7 @@ MAX_MESSAGE_BYTES = 1536
 # A longer wait than this is the caller's to decide: the library must not sit on it silently.
 MAX_PUSHBACK_MS = 2000
 _NO_RETRY = "-1"
+_TOO_LARGE = "message larger than max"
 _UNCONNECTED = ("failed to connect", "connections to all backends", "errors resolving")
 # The most general class of each code.
 _CLASSES: dict[grpc.StatusCode, type[SluiceError]] = {
@@ -88,7 +89,8 @@ def translate_rpc_error(error: grpc.aio.AioRpcError) -> SluiceError:
 
     The message and the retry delay are kept. A status that no class carries (a server that does
     not know the method, say) becomes the root class, its message led by the name of the status;
-    CANCELLED becomes Unavailable.
+    CANCELLED becomes Unavailable. A message beyond a bound is a fault of the call, though gRPC
+    gives it the status of a server that is overloaded.
     """
     code, message = error.code(), error.details() or ""
     if code is grpc.StatusCode.CANCELLED:
@@ -98,6 +100,11 @@ def translate_rpc_error(error: grpc.aio.AioRpcError) -> SluiceError:
         return Unavailable(
             "no server answers; start one with `sluice up`, or name its address with --target or "
             "client.target"
+        )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in message:
+        return InvalidArgument(
+            f"{message}; ask for less or send less at once, or raise max_message_bytes of the "
+            "client's channel and of the server"
         )
     retry_after_ms = _retry_delay_ms(error.trailing_metadata() or ())
     found = _CLASSES.get(code)

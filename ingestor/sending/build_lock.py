@@ -137,7 +137,7 @@ class BuildLock:
             "version that they saw. Start the rebuild again if it is still wanted"
         )
         whose = ""
-        with suppress(SluiceError, TimeoutError):
+        try:
             async with asyncio.timeout(_COURTESY_S):
                 now = await self._collections.standing(self.target.tenant, self.target.collection)
             if now.active == version:
@@ -149,6 +149,10 @@ class BuildLock:
                 )
             elif now.active > version:
                 whose = f" Version {now.active} was activated since: the index is that one's."
+        except NotFound:
+            fate = "The collection was deleted meanwhile, with this version"
+        except (SluiceError, TimeoutError):
+            pass  # the fate stands; nobody can tell whose the index is
         why = self._why.rstrip(".")
         return FailedPrecondition(
             f"the build lock of {self.target.collection} was lost: {why}.{whose} {fate}"

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from ingestor.sending.indexers import Indexers
     from ingestor.settings import StreamSettings
 
-# A whole version is read.
-_VERIFY_TIMEOUT_S = 1800.0
+# A whole version is read, at some 4,500 chunks a second on one busy core: 65 million in this time.
+# A server that dies meanwhile is noticed by the channel's keepalive, and a lost lock ends it.
+_VERIFY_TIMEOUT_S = 4 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +142,9 @@ class CollectionClient:
         )
 
     async def kept_versions(self, tenant: str, collection: str) -> frozenset[int]:
-        """Numbers of the versions that an existing collection keeps."""
-        request = collections_pb2.CreateCollectionRequest(
-            tenant=tenant, collection=collection, if_absent=True
-        )
-        response = await self._repeat("CreateCollection", request)
-        return frozenset(version.number for version in response.collection.versions)
+        """Numbers of the versions that the collection keeps; NotFound if it is gone."""
+        found = await self._listed(tenant, collection)
+        return frozenset(version.number for version in found.versions)
 
     async def begin_version(
         self, tenant: str, collection: str, *, builder: str = "", ttl_s: int = 0
@@ -206,13 +204,19 @@ class CollectionClient:
 
     async def standing(self, tenant: str, collection: str) -> Standing:
         """How the collection stands now; NotFound if it is gone."""
-        # The listing counts nothing, other than a description.
+        found = await self._listed(tenant, collection)
+        build = found.build
+        since = build.since.ToJsonString() if build.HasField("since") else ""
+        return Standing(found.active.version, build.version, build.builder, since)
+
+    async def _listed(self, tenant: str, collection: str) -> collections_pb2.Collection:
+        """The collection without counts, which a description would make; never makes one."""
         request = collections_pb2.ListCollectionsRequest(tenant=tenant)
-        for found in (await self._repeat("ListCollections", request)).collections:
+        response: collections_pb2.ListCollectionsResponse
+        response = await self._repeat("ListCollections", request)
+        for found in response.collections:
             if found.name == collection:
-                build = found.build
-                since = build.since.ToJsonString() if build.HasField("since") else ""
-                return Standing(found.active.version, build.version, build.builder, since)
+                return found
         raise NotFound(f"there is no collection {collection}")
 
     async def verify(

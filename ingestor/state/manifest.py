@@ -332,6 +332,17 @@ def read_key(folder: StateFolder) -> ManifestKey | None:
     return None
 
 
+def version_keys(
+    state: StateFolder, tenant: str, collection: str, version: int
+) -> Iterator[ManifestKey]:
+    """The manifests of an index version, one a root; another index may have its number. Blocks."""
+    roots = state.folder(tenant, collection)
+    for root in roots.names():
+        key = read_key(roots.folder(root, version_folder_name(version)))
+        if key is not None:
+            yield key
+
+
 def _key(folder: StateFolder, name: str) -> ManifestKey | None:
     try:
         with folder.open_input(name) as source:

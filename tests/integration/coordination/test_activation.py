@@ -335,3 +335,20 @@ async def test_a_version_that_changes_again_and_again_is_contended(
     known: VersionRecord = await registry.version("", "docs", 0)
     with pytest.raises(Contended):
         await restless.check_writable(known)
+
+
+async def test_a_first_version_takes_no_other_ones_place(coordinator: Coordinator) -> None:
+    registry = IndexRegistry(coordinator)
+    records = [await registry.begin_version("", "docs", EMBEDDER, CHUNKING) for _ in range(2)]
+    one, other = [
+        await registry.set_state(record, VersionState.READY, documents=0, chunks=0)
+        for record in records
+    ]
+    await registry.activate_first(one)
+    await registry.activate_first(one)
+    with pytest.raises(Contended, match="version 1 of collection docs was activated"):
+        await registry.activate_first(other)
+    state = await registry.collection("", "docs")
+    assert state.active is not None
+    assert (state.active.version, state.active.generation) == (1, 1)
+    assert [record.state for record in state.versions] == [VersionState.ACTIVE, VersionState.READY]

@@ -177,7 +177,8 @@ async def test_compaction_during_an_outage_loses_no_state(
         ):
             await asyncio.to_thread(own_etcd.etcdctl, *arguments)
         link.connect = connect
-        await follower.until_count(4)
+        await until(lambda: watch.connected)
+        assert len(follower.changes) == 4  # it is not said to stand before it has caught up
         assert [(change.key, change.value) for change in follower.changes[1:]] == [
             ("a/gone", None),
             ("a/seen", None),

@@ -152,20 +152,20 @@ class Model:
         return self.versions[number].state is BUILDING and self.lock == number
 
     def collectable(self) -> set[int]:
-        """What goes once everything is old and one retired version is kept."""
+        """What goes once everything is old and of retired and ready ones the last is kept."""
         retired = [n for n, one in self.versions.items() if one.state is RETIRED]
         retired.sort(key=lambda number: self.versions[number].retired)
-        passed_over = [
+        ready = [
             n
             for n, one in self.versions.items()
-            if one.state is READY and n < self.pointer and n != self.lock
+            if one.state is READY and self.pointer and n != self.lock
         ]
         dead = [
             n
             for n, one in self.versions.items()
             if one.state is FAILED or (one.state is BUILDING and n != self.lock)
         ]
-        return {*retired[:-1], *sorted(passed_over)[:-1], *dead}
+        return {*retired[:-1], *sorted(ready)[:-1], *dead}
 
 
 class Crashing:

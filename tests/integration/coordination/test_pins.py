@@ -19,7 +19,13 @@ from common.coordination import (
     pinned,
     pins_prefix,
 )
-from common.errors import Contended, CoordinatorUnavailable, FailedPrecondition, InvalidArgument
+from common.errors import (
+    Contended,
+    CoordinatorUnavailable,
+    FailedPrecondition,
+    InvalidArgument,
+    Unavailable,
+)
 from tests.integration.coordination.versions import end_lease
 from tests.integration.coordination.waiting import WITHIN_S, following
 
@@ -307,3 +313,43 @@ async def test_a_pin_in_doubt_is_renewed_before_anything_is_written(
             await write_until_refused(pins)
         await asyncio.to_thread(own_etcd.start)
         await until_pinned(on_own_etcd, 1, pins=1)
+
+
+async def test_a_writer_is_told_that_its_pin_was_lost_although_it_stands_again(
+    coordinator: Coordinator,
+) -> None:
+    async with (
+        Pins.open(coordinator, WRITER, ttl_s=1) as pins,
+        pins.writing("", "docs", 1) as check_unbroken,
+    ):
+        await check_unbroken()
+        (key,) = await keys_of(coordinator)
+        start = (await coordinator.list("pins/")).revision
+        async with following(coordinator.watch("pins/", after_revision=start)) as follower:
+            await end_lease(coordinator, key)
+            await follower.until_count(2)  # gone, and put again
+        assert await keys_of(coordinator) == [key]
+        with pytest.raises(Unavailable, match="write it again"):
+            await check_unbroken()
+        async with pins.writing("", "docs", 1) as check_unbroken_anew:
+            await check_unbroken_anew()
+
+
+async def test_a_silent_etcd_refuses_all_writers_at_once(
+    on_own_etcd: Coordinator, own_etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.coordination.pins._WRITERS_PATIENCE_S", 0.5)
+
+    async def write(pins: Pins, number: int) -> None:
+        with pytest.raises(CoordinatorUnavailable) as caught:
+            async with pins.writing("", "docs", number):
+                pytest.fail("written without a pin")
+        assert caught.value.retry_after_ms
+
+    async with Pins.open(on_own_etcd, WRITER, ttl_s=60) as pins:
+        await on_own_etcd.get("connected")
+        own_etcd.freeze()
+        began_s = asyncio.get_running_loop().time()
+        await asyncio.gather(*(write(pins, number) for number in range(1, 5)))
+        assert asyncio.get_running_loop().time() - began_s < 3.9  # one alone may wait for 2 s
+        own_etcd.thaw()

@@ -20,7 +20,7 @@ from common.coordination import (
 )
 from common.coordination.codec import UnreadableRecord
 from common.errors import Contended, FailedPrecondition, InvalidArgument, NotFound
-from tests.integration.coordination.versions import CHUNKING, end_lease
+from tests.integration.coordination.versions import CHUNKING, begin, end_lease, first_version
 from tests.integration.coordination.waiting import following
 
 if TYPE_CHECKING:
@@ -342,3 +342,29 @@ async def test_an_instance_whose_lease_was_lost_comes_back(
         assert [change.value is None for change in follower.changes] == [True, False]
         assert await registry.instances("query") == (instance,)
     assert await registry.instances("query") == ()
+
+
+async def test_what_is_about_to_be_deleted_takes_the_lock_from_its_builder(
+    coordinator: Coordinator,
+) -> None:
+    registry = IndexRegistry(coordinator)
+    await first_version(coordinator)
+    record, _ = await begin(coordinator)
+    await registry.delete_pointer("", "docs")
+    with pytest.raises(FailedPrecondition, match="begin another"):
+        await registry.check_writable(record)
+    assert (await registry.fail(record, "deleted")).state is VersionState.FAILED
+
+
+async def test_a_collection_in_which_another_version_was_begun_is_not_deleted(
+    coordinator: Coordinator,
+) -> None:
+    registry = IndexRegistry(coordinator)
+    await first_version(coordinator)
+    await begin(coordinator)
+    with pytest.raises(Contended, match="another version"):
+        await registry.delete_collection("", "docs", versions={1})
+    assert len((await registry.collection("", "docs")).versions) == 2
+    await registry.delete_collection("", "docs", versions={1, 2})
+    with pytest.raises(NotFound):
+        await registry.collection("", "docs")

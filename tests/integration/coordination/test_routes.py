@@ -116,6 +116,28 @@ async def test_each_later_move_is_told_once_and_before_those_who_wait_go_on(
         assert routes.pointers == (other,)
 
 
+async def test_a_listener_that_fails_misses_its_move_alone(
+    coordinator: Coordinator, embedder: EmbedderSpec
+) -> None:
+    registry = IndexRegistry(coordinator)
+    async with opened(coordinator) as routes:
+        told: list[int] = []
+
+        def fails_at_first(tenant: str, collection: str, pointer: Pointer | None) -> None:
+            assert (tenant, collection) == ("default", "docs")
+            told.append(pointer.generation if pointer else 0)
+            if len(told) == 1:
+                raise ValueError("the first move")
+
+        routes.on_move(fails_at_first)
+        await move(registry, embedder)
+        await routes.wait_for("", "docs", 1, WITHIN_S)
+        await move(registry, embedder)
+        await routes.wait_for("", "docs", 2, WITHIN_S)
+        assert told == [1, 2]
+        assert not routes.stale
+
+
 async def test_an_unreadable_pointer_leaves_the_last_one(
     coordinator: Coordinator, embedder: EmbedderSpec
 ) -> None:

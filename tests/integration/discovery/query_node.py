@@ -33,6 +33,7 @@ class QueryNode(query_pb2_grpc.QueryServiceServicer):
         self.number = number
         self.address = ""
         self.calls = 0
+        self.padding = 0
         self.failures: list[Exception] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -42,7 +43,8 @@ class QueryNode(query_pb2_grpc.QueryServiceServicer):
         if self.failures:
             raise self.failures.pop(0)
         await self.may_answer.wait()
-        return query_pb2.SearchResponse(index_version=self.number)
+        hits = [query_pb2.Hit(text="x" * self.padding)] if self.padding else []
+        return query_pb2.SearchResponse(index_version=self.number, hits=hits)
 
     async def SearchStream(self, requests, context):  # noqa: ARG002, N802  # as above
         self.calls += 1

@@ -13,8 +13,11 @@ from common.discovery import Fleet, Retry, Unconnected, balanced, open_fleet
 from common.errors import (
     ConfigurationError,
     CoordinatorUnavailable,
+    DeadlineExceeded,
+    InvalidArgument,
     NotFound,
     Overloaded,
+    SluiceError,
     Unavailable,
 )
 from common.rpc import ChannelSettings
@@ -25,6 +28,7 @@ from tests.integration.discovery.query_node import SERVICE, QueryNode
 
 if TYPE_CHECKING:
     from client.client import SluiceClient
+    from common.coordination import CoordinatorSettings
 
 NOWHERE = "127.0.0.1:1"
 REQUEST = query_pb2.SearchRequest(collection="docs", text="why")
@@ -91,6 +95,41 @@ async def test_each_server_has_one_turn_a_round_and_rounds_are_bounded(
     with pytest.raises(Unavailable, match="its store is away"):
         await stub(fleet, repeat=True).Search(REQUEST, timeout=20)
     assert [node.calls for node in nodes] == [QUICK.max_attempts] * 3
+
+
+async def test_servers_in_trouble_do_not_get_many_times_their_load(
+    nodes: list[QueryNode], fleet: Fleet
+):
+    query, calls = stub(fleet, repeat=True), 200
+    for node in nodes:
+        node.failures = [Unavailable("its store is away") for _ in range(1_000)]
+    for _ in range(calls // 20):
+        searches = [query.Search(REQUEST, timeout=20) for _ in range(20)]
+        failed = await asyncio.gather(*searches, return_exceptions=True)
+        assert {type(failure) for failure in failed} == {Unavailable}
+    # Nine times as many but for the bound.
+    assert calls <= sum(node.calls for node in nodes) < 1.5 * calls
+    for node in nodes:
+        node.failures = []
+    await asyncio.gather(*(query.Search(REQUEST, timeout=20) for _ in range(100)))
+    nodes[0].failures = [Unavailable("its store is away") for _ in range(1_000)]
+    fleet._passed_over_until_s.clear()
+    for _ in range(30):  # what one server cannot do is done by the others again
+        assert (await query.Search(REQUEST, timeout=20)).index_version != nodes[0].number
+
+
+async def test_an_answer_too_large_is_asked_for_once(nodes: list[QueryNode], coordinator):
+    for node in nodes:
+        node.padding = 2_000
+    request = query_pb2.SearchRequest(collection="docs", text="why " * 1_000)
+    bounded = ChannelSettings(max_message_bytes=1_024)
+    async with Fleet.open("", bounded, coordinator, service=SERVICE) as small:
+        with pytest.raises(InvalidArgument, match="max_message_bytes"):
+            await stub(small, repeat=True).Search(REQUEST, timeout=20)
+        assert sum(node.calls for node in nodes) == 1
+        with pytest.raises(InvalidArgument, match="max_message_bytes"):
+            await stub(small, repeat=True).Search(request, timeout=20)
+        assert sum(node.calls for node in nodes) == 1
 
 
 async def test_an_overloaded_server_is_not_waited_for_while_others_have_room(
@@ -187,6 +226,32 @@ async def test_etcd_away_at_the_first_call_is_said_at_once(etcd, client: SluiceC
     with pytest.raises(CoordinatorUnavailable, match=etcd.endpoint):
         # Repeating it would take three pauses of the second that etcd's error asks for.
         await asyncio.wait_for(client.search(QUERY), 2.9)
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "failure"), [(0.5, DeadlineExceeded), (20, CoordinatorUnavailable)]
+)
+async def test_an_etcd_that_hangs_keeps_no_call_beyond_its_deadline_and_none_for_another(
+    etcd,
+    client: SluiceClient,
+    settings: CoordinatorSettings,
+    timeout_s: float,
+    failure: type[SluiceError],
+):
+    coordinator = client._queries._coordinator
+    assert coordinator is not None
+    await coordinator.get("x")  # connected, so that only an answer is missing
+    await asyncio.to_thread(etcd.freeze)
+    try:
+        began = time.monotonic()
+        calls = [client.search(QUERY, timeout_s=timeout_s) for _ in range(8)]
+        failures = await asyncio.gather(*calls, return_exceptions=True)
+        # One after the other would take eight times as long as etcd is waited for.
+        assert time.monotonic() - began < min(timeout_s, settings.timeout_ms / 1_000) + 1
+    finally:
+        await asyncio.to_thread(etcd.thaw)
+    assert {type(one) for one in failures} == {failure}
+    assert "etcd" in str(failures[0])
 
 
 async def test_whoever_can_wait_asks_etcd_again_within_bounds(etcd, coordinator):

@@ -15,10 +15,15 @@ import trustme
 from client import doctor
 from client.client import SluiceClient
 from client.settings import Connection
+from client.verification import Exam
 from common.connection import ConnectionSettings
 from common.coordination import CoordinatorSettings, IndexRegistry, open_coordinator
-from common.errors import CoordinatorUnavailable, Unavailable
+from common.errors import CoordinatorUnavailable, FailedPrecondition, Unavailable
+from common.golden import GoldenCase
 from common.rpc import ChannelSettings
+from indexer.query_client import QueryClient
+from indexer.serve import IndexerConfig
+from indexer.serve import run as run_indexer
 from ingestor.sending.indexers import Indexers
 from tests.integration.discovery.conftest import QUERY
 from tests.integration.discovery.query_node import SERVICE, QueryNode
@@ -95,6 +100,56 @@ async def test_a_job_shares_its_coordinator_only_with_what_is_announced_there(
         ) as indexers,
     ):
         assert await indexers.addresses() == ("127.0.0.1:3",)
+
+
+@pytest.mark.parametrize("names_endpoint", [True, False])
+async def test_golden_queries_are_asked_of_the_installation_that_is_named(
+    etcd: Etcd, coordinator, settings: CoordinatorSettings, *, names_endpoint: bool
+):
+    other = open_coordinator(settings.model_copy(update={"prefix": "/acme/v1"}))
+    own = CoordinatorSettings() if names_endpoint else settings
+    endpoint, named = etcd.endpoint if names_endpoint else "", QueryNode(2)
+    async with QueryNode(1).serving(coordinator), named.serving(other):
+        for installation, number in (("sluice", 1), ("acme", 2)):
+            async with QueryClient.open(
+                f"etcd://{endpoint}/{installation}/query", ChannelSettings(), coordinator, own
+            ) as ask:
+                for _ in range(4):
+                    assert await ask("", "docs", number, "why", 1) == []
+        address = named.address  # others are announced, but this one is meant
+        async with QueryClient.open(address, ChannelSettings(), coordinator, own) as ask:
+            for _ in range(4):
+                assert await ask("", "docs", 2, "why", 1) == []
+    await other.aclose()
+
+
+async def test_an_indexer_asks_the_query_servers_of_the_installation_it_is_told(
+    etcd: Etcd, coordinator, tmp_path: Path
+):
+    config = IndexerConfig.model_validate(
+        {
+            "coordinator": {"kind": "etcd", "endpoints": [etcd.endpoint]},
+            "chroma": {"mode": "embedded", "path": tmp_path / "chroma"},
+            "embedding": {"kind": "hashing"},
+            "indexer": {
+                "server": {"listen": "127.0.0.1:0", "drain_s": 0},
+                "query_target": "etcd:///acme/query",
+            },
+        }
+    )
+    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+    own = QueryNode(1)  # of the indexer's own installation
+    async with own.serving(coordinator), asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_indexer(config, stop=stop, on_ready=ready.set_result))
+        try:
+            async with SluiceClient(await ready) as client:
+                await client.create("docs")
+                exam = Exam((GoldenCase("why", ("x",)),))
+                with pytest.raises(FailedPrecondition, match="under /acme/v1/instances/query/"):
+                    await client.verify("docs", golden=exam)
+        finally:
+            stop.set()
+    assert own.calls == 0
 
 
 @pytest.mark.parametrize(

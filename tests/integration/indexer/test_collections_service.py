@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from common.coordination import VersionState
+from common.coordination import IndexRegistry, VersionState
 from common.errors import (
     AlreadyExists,
+    Contended,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     Unavailable,
 )
+from indexer.store import ChromaVectorStore
 from sluice.collections.v1 import collections_pb2 as pb
 from tests.integration.indexer.conftest import document, refusal
 
 if TYPE_CHECKING:
+    from common.coordination import VersionRecord
     from tests.integration.indexer.conftest import Running
 
-READY, ACTIVE, RETIRED, BUILDING = (
+READY, ACTIVE, RETIRED, BUILDING, FAILED = (
     pb.VERSION_STATE_READY,
     pb.VERSION_STATE_ACTIVE,
     pb.VERSION_STATE_RETIRED,
     pb.VERSION_STATE_BUILDING,
+    pb.VERSION_STATE_FAILED,
 )
 
 
@@ -75,6 +79,30 @@ class TestCreating:
         made = await asyncio.gather(*(running.create() for _ in range(4)))
         assert {(c.active.version, c.active.generation) for c in made} == {(1, 1)}
 
+    async def test_two_indexers_at_once_keep_what_was_acknowledged(
+        self, pair: tuple[Running, Running], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, another = pair
+        beginning, go_on = asyncio.Event(), asyncio.Event()
+        begin_version = IndexRegistry.begin_version
+
+        async def late(*args: Any) -> VersionRecord:
+            monkeypatch.undo()
+            beginning.set()  # it has read that there is no such collection
+            await go_on.wait()
+            return await begin_version(*args)
+
+        monkeypatch.setattr(IndexRegistry, "begin_version", late)
+        creating = asyncio.create_task(another.create())
+        await beginning.wait()
+        await one.create()
+        await one.send([document("a")])
+        go_on.set()
+        assert isinstance(await refusal(creating), Contended)
+        assert (await another.create()).active.version == 1
+        assert await another.listed() == {"file:///a": 1}
+        assert await one.states() == {1: ACTIVE, 2: FAILED}
+
     @pytest.mark.parametrize(("tenant", "name"), [("", ""), ("", "A"), ("-", "docs"), ("", "é")])
     async def test_malformed_names_are_refused(
         self, running: Running, tenant: str, name: str
@@ -103,6 +131,26 @@ async def test_describing_counts_now(running: Running) -> None:
     (version,) = (await running.describe()).versions
     assert version.counts.documents == 2
     assert version.counts.chunks == sum(ack.chunk_count for ack in acks)
+
+
+async def test_describing_passes_over_a_store_that_goes_meanwhile(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await running.create()
+    number = await running.built(document("a"))
+    heads = ChromaVectorStore.heads
+
+    counts = iter((1, number))
+
+    async def too_late(store: ChromaVectorStore) -> list[str]:
+        if next(counts) == number:
+            await running.chroma.delete_collection(f"default.docs.v{number:06}")
+        return await heads(store)
+
+    await running.send([document("b")])
+    monkeypatch.setattr(ChromaVectorStore, "heads", too_late)
+    described = await running.describe()
+    assert [one.counts.documents for one in described.versions] == [1, 0]
 
 
 class TestSwapping:
@@ -242,6 +290,53 @@ class TestDeletingCollections:
         failing.undo()
         await self.delete(running)
         assert await running.chroma.collections() == []
+
+    @pytest.mark.parametrize("begins", ["begin", "create"])
+    async def test_leaves_no_store_of_a_version_that_begins_meanwhile(
+        self, running: Running, monkeypatch: pytest.MonkeyPatch, begins: str
+    ) -> None:
+        making, go_on = asyncio.Event(), asyncio.Event()
+        create = running.chroma.create_collection
+
+        async def slowly(name: str) -> object:
+            making.set()
+            await go_on.wait()
+            return await create(name)
+
+        if begins == "begin":
+            await running.create()
+        monkeypatch.setattr(running.chroma, "create_collection", slowly)
+        beginning = asyncio.ensure_future(getattr(running, begins)())
+        await making.wait()
+        await self.delete(running)
+        go_on.set()
+        error = await refusal(beginning)
+        assert isinstance(error, Contended)
+        assert "deleted" in error.message
+        assert await running.chroma.collections() == []
+
+    async def test_goes_on_only_when_nothing_was_begun_meanwhile(
+        self, running: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deleting, go_on = asyncio.Event(), asyncio.Event()
+        delete = running.chroma.delete_collection
+
+        async def slowly(name: str) -> None:
+            deleting.set()
+            await go_on.wait()
+            await delete(name)
+
+        await running.create()
+        monkeypatch.setattr(running.chroma, "delete_collection", slowly)
+        going = asyncio.create_task(self.delete(running))
+        await deleting.wait()
+        await running.begin()
+        go_on.set()
+        assert isinstance(await refusal(going), Contended)
+        await self.delete(running)
+        assert await running.chroma.collections() == []
+        with pytest.raises(NotFound):
+            await running.registry.collection("default", "docs")
 
     async def test_one_created_anew_is_empty(self, running: Running) -> None:
         await running.create()

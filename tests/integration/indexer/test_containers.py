@@ -15,8 +15,8 @@ from common.errors import Unavailable
 from common.identity import document_id
 from common.rpc import Deadline
 from indexer.containers import ContainerDeletion, delete_containers
-from indexer.pipeline import Target
 from indexer.store import ChromaVectorStore
+from indexer.target import Target
 from sluice.collections.v1 import collections_pb2
 from sluice.document.v1 import document_pb2
 from sluice.index.v1 import index_pb2

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from common.errors import Unavailable
-from indexer.pipeline import Target
 from indexer.repair import Repaired, repair
 from indexer.store import ChromaVectorStore
+from indexer.target import Target
 from indexer.verification import verify
 from tests.unit.indexer.broken_documents import FAULTS, SENT_AGAIN, SURPLUS_CHUNKS, record, write
 from tests.unit.indexer.corpus import document, index, pipeline, sentences

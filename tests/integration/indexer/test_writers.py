@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from common.coordination import maintenance, maintenance_lock, pinned
-from common.errors import Contended, FailedPrecondition, NotFound
+from common.coordination import (
+    CoordinatorSettings,
+    IndexRegistry,
+    hold,
+    maintenance,
+    maintenance_lock,
+    pinned,
+)
+from common.errors import Contended, FailedPrecondition, NotFound, Unavailable
 from indexer.store import ChromaVectorStore
 from sluice.collections.v1 import collections_pb2 as pb
 from sluice.index.v1 import index_pb2
-from tests.integration.indexer.conftest import document, refusal, until
+from tests.integration.etcd import Etcd
+from tests.integration.indexer.conftest import document, open_running, refusal, until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
+    from common.chroma import Chroma
+    from common.coordination import HeldLock, VersionRecord
+    from indexer.reconcile import HeldChunk
     from tests.integration.indexer.conftest import Running
 
 ACTIVE, RETIRED, FAILED = (
@@ -64,6 +77,31 @@ class TestASwapInMidStream:
         error = await refusal(delete_documents(running, 1))
         assert isinstance(error, FailedPrecondition)
         assert "version 2 is active" in error.message
+
+
+async def test_an_outage_of_etcd_in_mid_stream_says_when_to_send_the_batch_again(
+    tmp_path: Path, chroma: Chroma
+) -> None:
+    with Etcd(tmp_path / "etcd") as etcd:
+        settings = CoordinatorSettings(kind="etcd", endpoints=(etcd.endpoint,), timeout_ms=1000)
+        async with open_running(chroma, settings) as running:
+            await running.create()
+            stream = await running.opened()
+            assert len(await stream.send(document("a"))) == 1
+            await asyncio.to_thread(etcd.kill)
+            for write in (stream.send(document("b")), running.opened()):
+                error = await refusal(write)
+                assert isinstance(error, Unavailable)
+                assert error.retry_after_ms
+            await asyncio.to_thread(etcd.start)
+
+            async def goes_on() -> bool:
+                with suppress(Unavailable):
+                    return len(await (await running.opened()).send(document("b"))) == 1
+                return False
+
+            await until(goes_on)
+            assert set(await running.listed()) == {"file:///a", "file:///b"}
 
 
 class TestRepair:
@@ -158,6 +196,71 @@ class TestRepair:
         await until(over)
         assert not (await collection.get(include=())).ids
 
+    async def test_of_a_version_whose_writer_stood_still_leaves_it_nothing_to_acknowledge(
+        self, pair: tuple[Running, Running], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, another = pair
+        writing, go_on = asyncio.Event(), asyncio.Event()
+        delete = ChromaVectorStore.delete
+
+        async def slowly(store: ChromaVectorStore, chunk_ids: Sequence[str]) -> None:
+            writing.set()  # the new state is written, the old one is still to go
+            await go_on.wait()
+            await delete(store, chunk_ids)
+
+        async def put_again() -> bool:
+            return bool(await pinned(another.coordinator, "", "docs", 1))
+
+        await one.create()
+        stream = await one.opened()
+        await stream.send(document("a", 1))
+        monkeypatch.setattr(ChromaVectorStore, "delete", slowly)
+        batch = asyncio.create_task(stream.send(document("a", 2, "anew. " * 40)))
+        await writing.wait()
+        async with hold(another.coordinator, maintenance_lock("", "docs"), holder="a repair"):
+            (pin,) = (await another.coordinator.list("pins/default/docs/1/")).entries
+            await another.coordinator.lease(pin.lease, 1).revoke()
+        await until(put_again)
+        go_on.set()
+        error = await refusal(batch)
+        assert isinstance(error, Unavailable)
+        assert error.retry_after_ms
+        assert len(await (await one.opened()).send(document("a", 2, "anew. " * 40))) == 1
+
+    async def test_deletes_nothing_once_its_lock_is_in_doubt(
+        self, running: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It stood still before it deletes: that it did is noticed while it asks for the record."""
+        locks: list[HeldLock] = []
+        asked = 0
+        version = IndexRegistry.version
+
+        @asynccontextmanager
+        async def seen(*args: Any, **kwargs: Any) -> AsyncIterator[HeldLock]:
+            async with maintenance(*args, **kwargs) as lock:
+                locks.append(lock)
+                yield lock
+
+        async def slowly(*args: Any) -> VersionRecord:
+            nonlocal asked
+            asked += 1
+            if asked == 3:  # when it began, when it held the lock, and now
+                locks[0].lost.set()
+            return await version(*args)
+
+        await running.create()
+        await running.send([document("a")])
+        collection = await running.chroma.collection("default.docs.v000001")
+        ids = (await collection.get(include=())).ids
+        await collection.delete([id_ for id_ in ids if id_.endswith(":0")])
+        left = (await collection.get(include=())).ids
+        monkeypatch.setattr("indexer.versions.maintenance", seen)
+        monkeypatch.setattr(IndexRegistry, "version", slowly)
+        error = await refusal(running.repair())
+        assert "maintenance lock" in error.message
+        assert left
+        assert (await collection.get(include=())).ids == left
+
     async def test_is_not_for_what_is_being_built_or_was_given_up(self, running: Running) -> None:
         await running.create()
         begun = await running.begin()
@@ -168,6 +271,29 @@ class TestRepair:
 
 
 class TestDeletingAVersion:
+    async def test_waits_for_whoever_lists_it(
+        self, running: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        listing, go_on = asyncio.Event(), asyncio.Event()
+        chunks = ChromaVectorStore.chunks
+
+        async def slowly(store: ChromaVectorStore, chunk_ids: Sequence[str]) -> list[HeldChunk]:
+            listing.set()
+            await go_on.wait()
+            return await chunks(store, chunk_ids)
+
+        await running.create()
+        await running.send([document("a")])
+        await running.swapped()
+        monkeypatch.setattr(ChromaVectorStore, "chunks", slowly)
+        listed = asyncio.create_task(running.listed(index_version=1))
+        await listing.wait()
+        response = await running.delete(1)
+        assert (response.pending, list(response.used_by)) == (True, ["this indexer"])
+        go_on.set()
+        assert await listed == {"file:///a": 1}
+        assert not (await running.delete(1)).pending
+
     async def test_waits_for_its_writers_and_is_collected_when_they_let_go(
         self, pair: tuple[Running, Running]
     ) -> None:

@@ -53,6 +53,7 @@ class Recorder:
     deletes_at_once: int = 1000
     openings: list[index_pb2.StreamOpening] = field(default_factory=list)
     listings: int = 0
+    creations: int = 0
     version: int = 1
     versions: list[int] = field(default_factory=lambda: [1])
     created_s: int = 1_700_000_000

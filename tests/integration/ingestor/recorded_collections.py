@@ -75,6 +75,7 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServiceServicer):
         return collection
 
     async def CreateCollection(self, request, context):  # noqa: ARG002, N802 — the stub's names
+        self._recorder.creations += 1
         collection = self._collection(request.tenant, request.collection)
         return pb.CreateCollectionResponse(collection=collection)
 

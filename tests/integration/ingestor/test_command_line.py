@@ -160,6 +160,7 @@ async def test_a_watch_prints_a_line_a_round_and_ends_well(ingester, start, numb
         ["--watch", "soon"],
         ["--watch", "0s"],
         ["--modified-since", "x"],
+        ["--modified-since", "7d", "--rebuild"],
         ["--activate"],
         ["--force", "--rebuild"],
         ["--activate", "--force"],

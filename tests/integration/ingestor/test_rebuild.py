@@ -148,6 +148,25 @@ class TestLock:
         assert recorder.builds.holds(3)
         assert recorder.activated == []
 
+    async def test_a_collection_deleted_meanwhile_is_told_and_not_made_again(
+        self, ingester, recorder
+    ):
+        write(ingester.root, 40)
+
+        def delete() -> None:
+            recorder.versions.clear()
+            recorder.builds.until_s = 0
+
+        at_document(recorder, 5, delete)
+        with pytest.raises(FailedPrecondition, match=r"lost: .* The collection was deleted"):
+            await ingester(rebuild=True, activate=True, stream=FEW)
+        assert recorder.creations == 1
+
+    async def test_what_is_kept_is_asked_of_a_collection_that_is_there(self, ingester, recorder):
+        write(ingester.root, 1)
+        assert (await ingester(rebuild=True, activate=True)).is_activated
+        assert recorder.creations == 1
+
     async def test_it_is_lost_while_the_version_is_verified(self, ingester, recorder):
         write(ingester.root, 1)
 
@@ -239,7 +258,10 @@ GOLDEN = [
 
 class TestVerdict:
     def fall_short(self, recorder) -> None:
-        recorder.findings = ["golden queries: 0.5 is less than 0.8"]
+        recorder.findings = [
+            "golden queries: 0.5 is less than 0.8",
+            'golden query "how many replicas" does not find 002.txt',
+        ]
         recorder.builds.golden = pb.GoldenScore(
             queries=2, depth=10, threshold=0.8, candidate=0.5, active=0.9, active_version=1
         )
@@ -274,6 +296,7 @@ class TestVerdict:
         assert "not sound: golden queries: 0.5 is less than 0.8" in told
         assert "2 golden queries: 0.500, by version 1 0.900; 0.800 passes" in told
         assert "'how many replicas' misses 002.txt (the active version finds it)" in told
+        assert told.count("how many replicas") == 1
         assert "sluice collections show docs" in told
         assert "sluice collections activate docs 2 --force" in told
         assert recorder.activated == []
@@ -310,6 +333,73 @@ class TestVerdict:
         assert process.returncode != 0
         assert "golden.jsonl:1: expected is missing" in " ".join(errors.decode().split())
         assert (recorder.versions, recorder.openings) == ([1], [])
+
+
+class TestRoots:
+    """What a version lacks altogether is not swapped in unnoticed."""
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Path:
+        other = tmp_path / "other"
+        write(other, 2)
+        return other
+
+    async def test_a_root_that_brings_nothing_keeps_it_from_queries(
+        self, ingester, recorder, tmp_path
+    ):
+        write(ingester.root, 2)
+        vanished = tmp_path / "vanished"
+        vanished.mkdir()
+        roots = [str(ingester.root), str(vanished)]
+        report = await ingester(*roots, rebuild=True, activate=True)
+        (finding,) = report.findings
+        assert vanished.as_uri() in finding
+        assert "--allow-empty" in finding
+        assert (report.is_activated, recorder.activated) == (False, [])
+        assert (await ingester(*roots, rebuild=True)).findings == ()
+        report = await ingester(*roots, rebuild=True, activate=True, allow_empty=True)
+        assert (report.findings, recorder.activated) == ((), [4])
+
+    async def test_roots_of_the_active_version_must_be_named(self, ingester, recorder, other):
+        write(ingester.root, 3)
+        await ingester(str(ingester.root), str(other))
+        with pytest.raises(
+            FailedPrecondition, match=r"also ingested from \S+/other/: name"
+        ) as told:
+            await ingester(rebuild=True, activate=True)
+        assert "--force" in told.value.message
+        assert recorder.versions == [1]
+        # What is only built is looked at by a person.
+        assert not (await ingester(rebuild=True)).is_activated
+        report = await ingester(str(ingester.root), str(other), rebuild=True, activate=True)
+        assert (report.is_activated, report.target.version) == (True, 3)
+
+    async def test_they_may_be_given_up_by_force(self, ingester, other):
+        write(ingester.root, 3)
+        await ingester(str(ingester.root), str(other))
+        report = await ingester(rebuild=True, activate=True, force=True)
+        assert (report.is_activated, report.is_forced) == (True, False)
+        # The new one never held them.
+        assert (await ingester(rebuild=True, activate=True)).is_activated
+
+    async def test_they_may_lie_within_those_named(self, ingester, tmp_path):
+        write(ingester.root, 3)
+        await ingester()
+        assert (await ingester(str(tmp_path), rebuild=True, activate=True)).is_activated
+
+    async def test_those_without_a_document_need_no_name(self, ingester, tmp_path):
+        write(ingester.root, 3)
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        (empty / "a.txt").write_text("")
+        await ingester(str(ingester.root), str(empty))
+        assert (await ingester(rebuild=True, activate=True)).is_activated
+
+    async def test_another_index_of_the_same_number_counts_not(self, ingester, recorder, other):
+        write(ingester.root, 3)
+        await ingester(str(other))
+        recorder.created_s += 10
+        assert (await ingester(rebuild=True, activate=True)).is_activated
 
 
 class TestSwapsUnderAJob:
@@ -352,7 +442,9 @@ class TestSwapsUnderAJob:
         at_document(recorder, 3, delete)
         with pytest.raises(NotFound):
             await ingester(stream=FEW)
-        assert len(recorder.openings) == 1
+        # A stream whose status was lost may have been opened again; no other version was.
+        assert {opening.index_version for opening in recorder.openings} == {1}
+        assert recorder.creations == 1
 
     async def test_a_watch_goes_on_in_the_new_version(self, ingester, recorder):
         write(ingester.root, 6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,8 +32,10 @@ TEXTS = {
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    root = tmp_path / "lake"
+def lake(sluice: Installation) -> Path:
+    """One root for all, as it was: a build must not leave out a root of the active version."""
+    root = sluice.home / "lake"
+    shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     for name, text in TEXTS.items():
         (root / name).write_text(text)
@@ -41,7 +44,7 @@ def lake(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One for all; each test builds versions from a folder of its own."""
+    """One for all."""
     home = tmp_path_factory.mktemp("home")
     installation = Installation(home, {"SLUICE_EMBEDDING__KIND": "hashing"})
     with installation.running():
@@ -93,7 +96,8 @@ async def test_a_build_keeps_another_out_and_no_ordinary_job(sluice, lake):
         assert kept_out.returncode == 1
         assert f"version {begun.target.version}" in kept_out.stderr
         assert "somebody@elsewhere" in kept_out.stderr
-        assert (await asyncio.to_thread(sluice.ingest, lake))["indexed"] == len(TEXTS)
+        (lake / "leases.md").write_text("A lease keeps the writer of a file.")
+        assert (await asyncio.to_thread(sluice.ingest, lake))["indexed"] == 1
         await collections.end_build(begun, "enough")
         told = await asyncio.to_thread(sluice.ingest, lake, "--rebuild", "--activate")
         assert (told["index_version"], told["activated"]) == (begun.target.version + 1, True)

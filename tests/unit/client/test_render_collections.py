@@ -105,7 +105,7 @@ def test_a_collection_is_shown_with_the_life_of_its_versions_newest_first():
     passed = Verdict(True, NOW - timedelta(hours=3), (), None)  # noqa: FBT003  # as its field
     told = collection_detail(
         collection(
-            version(4, "failed", failure="the builder was lost", builder=""),
+            version(4, "failed", failure="the builder was lost", builder="", retired_at=NOW),
             version(5, "building", documents=None, chunks=None),
             version(
                 6,
@@ -165,6 +165,7 @@ def test_a_collection_is_shown_with_the_life_of_its_versions_newest_first():
         "version 4   failed     1,234 documents, 56,789 chunks",
         "            because    the builder was lost",
         "            created    2026-01-01 23:04",
+        "            ended      2026-01-02 03:04",
         embedder,
     ]
 

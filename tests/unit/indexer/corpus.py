@@ -11,8 +11,9 @@ from common.identity import document_id
 from indexer.chunking import SentenceChunker
 from indexer.document import Document
 from indexer.embedding import EmbedderEmbedding
-from indexer.pipeline import IndexPipeline, Result, Target
+from indexer.pipeline import IndexPipeline, Result
 from indexer.settings import IndexerSettings
+from indexer.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

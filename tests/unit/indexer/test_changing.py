@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import FailedPrecondition
 from indexer.containers import ContainerDeletion
-from indexer.pipeline import Deletion, Target
+from indexer.pipeline import Deletion
+from indexer.target import Target
 from tests.unit.indexer.corpus import document, id_of, index, pipeline, sentences
 from tests.unit.indexer.stores import FaultyStore, MemoryStore
 

@@ -14,8 +14,9 @@ from common.errors import InvalidArgument, Unavailable
 from indexer.chunking import SentenceChunker
 from indexer.document import RejectionCause
 from indexer.embedding import EmbedderEmbedding
-from indexer.pipeline import Deleted, Deletion, Indexed, Result, Target
+from indexer.pipeline import Deleted, Deletion, Indexed, Result
 from indexer.reconcile import Superseded, complete_heads, current
+from indexer.target import Target
 from tests.unit.indexer.corpus import (
     CHUNKER,
     EMBEDDER,

@@ -14,8 +14,9 @@ from common.errors import Unavailable
 from common.rpc import Deadline
 from indexer import containers
 from indexer.containers import ContainerDeleted, ContainerDeletion, delete_containers
-from indexer.pipeline import Deleted, Deletion, Target
+from indexer.pipeline import Deleted, Deletion
 from indexer.reconcile import current
+from indexer.target import Target
 from tests.unit.indexer.corpus import document, id_of, index, outcomes, pipeline, sentences
 from tests.unit.indexer.stores import FaultyStore, MemoryStore
 

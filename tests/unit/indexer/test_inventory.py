@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from common.errors import Unavailable
 from indexer import inventory
 from indexer.faults import FaultKind
-from indexer.pipeline import Deletion, Target
+from indexer.pipeline import Deletion
+from indexer.target import Target
 from tests.unit.indexer import broken_documents
 from tests.unit.indexer.corpus import document, id_of, index, pipeline, sentences
 from tests.unit.indexer.stores import FaultyStore, MemoryStore

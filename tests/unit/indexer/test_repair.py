@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import FailedPrecondition, Unavailable
 from indexer import repair as repairing
-from indexer.pipeline import Target
 from indexer.repair import Repaired, repair
+from indexer.target import Target
 from indexer.verification import verify
 from tests.unit.indexer.broken_documents import FAULTS, SENT_AGAIN, SURPLUS_CHUNKS, record, write
 from tests.unit.indexer.corpus import document, id_of, index, pipeline, sentences

@@ -81,12 +81,13 @@ def test_the_last_retired_ones_stay_and_those_retired_lately() -> None:
     assert doomed(state, versions=4) == []
 
 
-def test_a_ready_version_is_passed_over_once_a_later_one_is_active() -> None:
+def test_of_versions_that_nobody_activates_the_last_stay_and_always_one() -> None:
     ready = [version(number, VersionState.READY) for number in (1, 2, 3)]
     assert doomed(collection(*ready)) == []
     active = version(4, VersionState.ACTIVE)
     later = version(5, VersionState.READY)
-    assert doomed(collection(*ready, active, later), versions=1) == [1, 2]
+    assert doomed(collection(*ready, active, later), versions=3) == [1]
+    assert doomed(collection(*ready, active, later), versions=1) == [1, 2, 3]
     assert doomed(collection(*ready, active, later), versions=0) == [1, 2, 3]
     assert doomed(collection(*ready, active, later, building=2), versions=0) == [1, 3]
     # verified again, it is the newest
