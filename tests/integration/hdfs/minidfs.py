@@ -142,6 +142,7 @@ def mini_dfs(mode: Mode, folder: Path) -> Iterator[MiniDfs]:
         _java(),
         *_JAVA_OPTIONS,
         f"-Dminidfs.folder={folder}",
+        f"-Djava.io.tmpdir={folder}",  # what its web servers leave there
         "-cp",
         _built_class_path(),
         "minidfs.Main",
