@@ -76,14 +76,16 @@ async def test_further_ones_are_kept_for_days(running: Running) -> None:
     assert await running.states() == {2: RETIRED, 3: ACTIVE}
 
 
-async def test_built_versions_that_were_passed_over_go_likewise(running: Running) -> None:
+async def test_built_versions_that_nobody_activated_go_likewise(running: Running) -> None:
     await running.create()
     await running.built()
     await running.built()
     await running.swapped()
     newer = await running.built()
-    assert await collector(running, keep_versions=1).collect() == 1
+    assert await collector(running, keep_versions=2).collect() == 1
     assert await running.states() == {1: RETIRED, 3: READY, 4: ACTIVE, newer: READY}
+    assert await collector(running, keep_versions=0).collect() == 2
+    assert await running.states() == {4: ACTIVE, newer: READY}
 
 
 async def test_failed_ones_are_kept_for_their_reason_and_then_go(running: Running) -> None:
