@@ -166,12 +166,12 @@ async def test_what_needs_the_coordinator_is_unavailable_with_a_delay_and_the_re
 ):
     await index.holding(FIRST)
     await index.holding(SECOND)
-    assert not (await served.search(index_version=1)).degraded
     watch = served.watch("coordinator")
+    assert not (await served.search(index_version=1)).degraded
     await asyncio.to_thread(own_etcd.kill)
-    await until_told(watch, NOT_SERVING)
     known = await served.search(index_version=1)  # read a moment ago, and it answers as it is
     assert (known.index_version, list(known.degraded)) == (1, [])
+    await until_told(watch, NOT_SERVING)
     for unknown in ({"index_version": 3}, {"collection": "other"}):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await served.search(**unknown)
