@@ -48,6 +48,15 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+def write_notes(folder: Path, number: int) -> Path:
+    """A new folder of so many texts of several chunks each."""
+    folder.mkdir()
+    for note in range(number):
+        text = " ".join(f"Block {note}-{line} has three replicas." for line in range(200))
+        (folder / f"note-{note:04d}.md").write_text(text)
+    return folder
+
+
 class Served:
     """One service of a cluster.
 

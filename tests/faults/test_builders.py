@@ -14,7 +14,7 @@ import pytest
 from client.client import SluiceClient
 from client.indexing import Document
 from common.errors import Contended, FailedPrecondition
-from tests.cluster import HASHING, running_cluster
+from tests.cluster import HASHING, running_cluster, write_notes
 
 FILES = 800
 FREEZE_AT = 10
@@ -24,12 +24,7 @@ JOB_S = 120
 
 @pytest.fixture
 def lake(tmp_path):
-    folder = tmp_path / "lake"
-    folder.mkdir()
-    for number in range(FILES):
-        text = " ".join(f"Block {number}-{line} has three replicas." for line in range(200))
-        (folder / f"note-{number:04d}.md").write_text(text)
-    return folder
+    return write_notes(tmp_path / "lake", FILES)
 
 
 @pytest.fixture

@@ -8,19 +8,14 @@ import json
 import pytest
 
 from common.chroma import ChromaSettings, open_chroma
-from tests.cluster import running_cluster
+from tests.cluster import running_cluster, write_notes
 
 FILES = 30
 
 
 @pytest.fixture
 def lake(tmp_path):
-    folder = tmp_path / "lake"
-    folder.mkdir()
-    for number in range(FILES):
-        text = " ".join(f"Block {number}-{line} has three replicas." for line in range(200))
-        (folder / f"note-{number:02d}.md").write_text(text)
-    return folder
+    return write_notes(tmp_path / "lake", FILES)
 
 
 @pytest.fixture
@@ -52,9 +47,9 @@ def damage(cluster, records):
         try:
             opened = await chroma.collection("default.docs.v000001")
             await opened.delete(
-                [chunks_of(records, "note-03.md")[0], chunks_of(records, "note-07.md")[-1]]
+                [chunks_of(records, "note-0003.md")[0], chunks_of(records, "note-0007.md")[-1]]
             )
-            last = chunks_of(records, "note-11.md")[-1]
+            last = chunks_of(records, "note-0011.md")[-1]
             text, metadata = records[last]
             surplus = last.rpartition(":")[0] + ":999"
             found = await opened.get(ids=[last], include=["embeddings"])
@@ -88,19 +83,19 @@ def test_damage_is_named_mended_and_healed_by_the_next_ingest(cluster, lake):
     kinds = {fault["source_uri"].rpartition("/")[2]: fault["kind"] for fault in found["faults"]}
     assert code == 1
     assert kinds == {
-        "note-03.md": "incomplete",
-        "note-07.md": "incomplete",
-        "note-11.md": "surplus",
+        "note-0003.md": "incomplete",
+        "note-0007.md": "incomplete",
+        "note-0011.md": "surplus",
     }
     code, found = verified(cluster, "--repair")
     assert code == 1
     left = {fault["source_uri"].rpartition("/")[2] for fault in found["faults"]}
-    assert left == {"note-07.md"}
+    assert left == {"note-0007.md"}
     assert found["manifests"]["forgotten"] == 2
     mended = cluster.records("docs")
-    assert chunks_of(mended, "note-03.md") == []
-    assert chunks_of(mended, "note-07.md") == chunks_of(whole, "note-07.md")[:-1]
-    assert chunks_of(mended, "note-11.md") == chunks_of(whole, "note-11.md")
+    assert chunks_of(mended, "note-0003.md") == []
+    assert chunks_of(mended, "note-0007.md") == chunks_of(whole, "note-0007.md")[:-1]
+    assert chunks_of(mended, "note-0011.md") == chunks_of(whole, "note-0011.md")
 
     healing = json.loads(cluster.sluice(*ingest).stdout)
     assert healing["files_opened"] == 2
