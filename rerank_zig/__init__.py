@@ -4,12 +4,19 @@ The core is Zig (src/, contract in include/sluice_rerank.h); this package is its
 It must never rank by anything but what it is given: it knows no store, no model and no service.
 """
 
-from rerank_zig.binding import (
-    CorpusStatistics,
-    FusionOptions,
-    Normalisation,
-    RerankLibrary,
-    Scores,
-)
+from rerank_zig.binding import RerankLibrary
+from rerank_zig.options import FusionOptions, Normalisation, Scores
+from rerank_zig.store import StoreUsage, TermStore
+from rerank_zig.words import ANALYSIS, WordCounts, WordStatistics
 
-__all__ = ["CorpusStatistics", "FusionOptions", "Normalisation", "RerankLibrary", "Scores"]
+__all__ = [
+    "ANALYSIS",
+    "FusionOptions",
+    "Normalisation",
+    "RerankLibrary",
+    "Scores",
+    "StoreUsage",
+    "TermStore",
+    "WordCounts",
+    "WordStatistics",
+]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import string
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from rerank_zig import CorpusStatistics, FusionOptions, Normalisation
+from rerank_zig import ANALYSIS, FusionOptions, Normalisation, WordStatistics
+from tests.unit.rerank_zig import reference
 
 if TYPE_CHECKING:
     from rerank_zig import RerankLibrary
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
 
 def test_analyze(library: RerankLibrary) -> None:
     text = "How do the NameNodes balance blocks? Balancing a block; Straße x²"
-    assert library.analyze(text) == ["namenod", "balanc", "block", "straße", "x²"]
+    assert library.analyze(text) == [
+        "namenod", "name", "node", "balanc", "block", "straße", "x²",
+    ]  # fmt: skip
     assert library.analyze("") == library.analyze("to be or not to be") == []
 
 
@@ -72,12 +77,16 @@ def test_equal_similarities_up_to_rounding_say_nothing(library: RerankLibrary) -
 def test_corpus_statistics_decide_which_word_is_rare(library: RerankLibrary) -> None:
     texts, similarities = ["hdfs cluster", "namenode cluster"], np.zeros(2, np.float32)
     options = FusionOptions(alpha=0, normalisation=Normalisation.THEORETICAL)
-    statistics = CorpusStatistics(1000, 2.0, {"hdfs": 900, "namenod": 3})
+    frequencies = sorted({reference.hash_of("hdfs"): 900, reference.hash_of("namenod"): 3}.items())
+    hashes, counts = np.array(frequencies, np.uint32).T.copy()
+    statistics = WordStatistics(1000, 2000, 0, hashes, counts)
     scores = library.score("hdfs namenode", texts, similarities, options, statistics)
     assert scores.fused[1] == 1
     assert scores.fused[0] < 0.1
+    assert scores.chunks == 1000
     alone = library.score("hdfs namenode", texts, similarities, options)
     assert alone.fused.tolist() == [1, 1]
+    assert alone.chunks == 2
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -101,3 +110,51 @@ def test_threads_share_one_library(library: RerankLibrary) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(repeat, range(4)))
+
+
+def test_identifiers_match_as_one(library: RerankLibrary) -> None:
+    text = "the NN-HA-42 of java.io.IOException"
+    assert library.analyze(text) == [
+        "nn", "nn-ha-42", "ha", "42", "java", "java.io.ioexception", "io", "ioexcept", "except",
+    ]  # fmt: skip
+    texts = ["nn 42 ha", "see NN-HA-42: ha", "nn-ha 42"]
+    scores = library.score("nn-ha-42", texts, np.zeros(3, np.float32), FusionOptions(proximity=0))
+    assert np.argmax(scores.lexical_raw) == 1
+
+
+def test_highlight_marks_whole_words_for_parts_and_whole_runs_for_compounds(
+    library: RerankLibrary,
+) -> None:
+    text = "The DataNode réseau dfs.data.dir and data-dir"
+    spans = library.highlight("dfs.data.dir of nodes", text)
+    assert [text[start:end] for start, end in spans] == [
+        "DataNode", "dfs.data.dir", "data", "dir",
+    ]  # fmt: skip
+
+
+def test_count_words(library: RerankLibrary) -> None:
+    counts = library.count_words([b"The Fox", b"", b""], [b"a fox, foxes", b"", b"dfs.Dir \xff"])
+    terms = ["dfs", "dir", "\x01dfs.dir"]
+    assert counts.hashes.tolist() == [
+        reference.hash_of("fox"), *sorted(map(reference.hash_of, terms)),
+    ]  # fmt: skip
+    assert counts.offsets.tolist() == [0, 1, 1, 4]
+    assert counts.text_words.tolist() == [3, 0, 2]
+    assert counts.title_words.tolist() == [2, 0, 0]
+    assert library.count_words([], []).offsets.tolist() == [0]
+
+
+def test_count_words_of_more_terms_than_the_first_buffer_holds(library: RerankLibrary) -> None:
+    letters = string.ascii_lowercase + string.digits
+    text = " ".join(map("".join, itertools.product(letters, letters)))
+    counts = library.count_words([b""], [text.encode()])
+    assert len(text) // 4 + 64 < len(counts.hashes) == counts.offsets[1]
+    assert len(counts.hashes) == len(library.analyze(text)) > 1200
+
+
+def test_hashes_never_change(library: RerankLibrary) -> None:
+    """They are kept in published statistics, beside the version of the analysis."""
+    texts = ["Foxes", "cafécorpora2", "x" * 64]
+    hashes = [library.count_words([b""], [text.encode()]).hashes.tolist() for text in texts]
+    assert hashes == [[0x772B4E8A], [0x3736A95A], [0xB629A9E2]]
+    assert ANALYSIS == 1

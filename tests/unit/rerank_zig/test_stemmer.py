@@ -1,4 +1,4 @@
-"""Stems are exactly those of Snowball's own English stemmer."""
+"""Stems are exactly those of Snowball's own English stemmer, and share their words' beginnings."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rerank_zig import RerankLibrary
 
+SAMPLES = Path(__file__).parents[3] / "samples"
 ENDINGS = """
 s us ss sses ied ies ed edly eed eedly ing ingly ying bling ating izing tional ational ation ization
 izer ator alism aliti alli fulness ousli ousness iveness iviti biliti bli ogi ogist fulli lessli li
@@ -76,3 +77,16 @@ def test_random_words(library: RerankLibrary, seed: int) -> None:
         words.append(stem + "".join(rng.choices(endings, k=rng.randint(0, 2))))
         words.append(rng.choice(special) + rng.choice(endings))
     assert_stems(library, (word for word in words if word))
+
+
+def test_a_stem_shares_all_but_its_last_letter_with_its_words() -> None:
+    """By which the native library rules words out that it never stems."""
+    stemmer = snowballstemmer.stemmer("english")
+    files = [path for path in SAMPLES.rglob("*") if path.is_file()]
+    samples = " ".join(path.read_bytes().decode("utf-8", "replace") for path in files)
+    known = prose_words() | set(re.findall(r"[a-z]{1,64}", samples.lower())) | set(SPECIAL.split())
+    for word in known:
+        stem = stemmer.stemWord(word)
+        shared = len(stem) if len(stem) <= 2 else len(stem) - 1
+        exception = re.fullmatch("[a-z]ie", stem) and re.fullmatch("[a-z]ying", word)
+        assert word.startswith(stem[:shared]) or (exception and word[0] == stem[0]), word
