@@ -1,7 +1,8 @@
 """What `sluice doctor` asks of the query service.
 
-Whether its native library loads and ranks here, and whether the servers that are configured follow
-the coordinator. A server that does not answer at all is told of by the client's own check.
+Whether its native library loads and ranks here, whether the cross-encoder that is set opens, and
+whether the servers that are configured follow the coordinator. A server that does not answer at all
+is told of by the client's own check.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from common.connection import ConnectionSettings
 from common.coordination import CoordinatorSettings
 from common.discovery import open_fleet
 from common.doctor import Check
-from common.errors import SluiceError, Unavailable
+from common.errors import ConfigurationError, SluiceError, Unavailable
+from query.cross_encoder import open_cross_encoder
+from query.settings import QuerySettings
 from query.staleness import COORDINATOR
 from rerank_zig import RerankLibrary
 
@@ -27,20 +30,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from query.cross_encoder import CrossEncoderSettings
+
 PROBE_TIMEOUT_S = 3.0
 
 
 class _Config(Settings):
-    """Where the query servers are."""
+    """Where the query servers are, and what one that starts here would load."""
 
     client: ConnectionSettings = ConnectionSettings()
     coordinator: CoordinatorSettings = CoordinatorSettings()
+    query: QuerySettings = QuerySettings()
 
 
 def checks(*, file: Path | None, environ: Mapping[str, str]) -> Iterator[Check]:
-    """Score two texts as the server does, and ask the servers whether they are up to date."""
+    """Score texts as the server does, and ask the servers whether they are up to date."""
+    config = load(_Config, file=file, environ=environ)
+    if config.query.cross_encoder is not None:
+        yield asyncio.run(_cross_encoder(config.query.cross_encoder))
     yield _reranker()
-    yield from asyncio.run(_routes(load(_Config, file=file, environ=environ)))
+    yield from asyncio.run(_routes(config))
 
 
 def _reranker() -> Check:
@@ -53,6 +62,28 @@ def _reranker() -> Check:
     ranks = bool(scores.fused[0] > scores.fused[1])
     cure = "" if ranks else "build it again: make setup"
     return Check("native reranker", ok=ranks, detail="loads and ranks", cure=cure)
+
+
+async def _cross_encoder(settings: CrossEncoderSettings) -> Check:
+    """Open it and score one text."""
+    try:
+        encoder = await asyncio.to_thread(open_cross_encoder, settings)
+    except ConfigurationError as error:
+        detail, cure = error.message, "as the message says"
+        return Check("cross-encoder", ok=False, detail=detail, cure=cure)
+    try:
+        scores = await encoder.score("replica", ["a replica is missing"], budget_s=PROBE_TIMEOUT_S)
+    finally:
+        await encoder.aclose()
+    where = settings.folder
+    if len(scores):
+        return Check("cross-encoder", ok=True, detail=f"{where} opens and scores")
+    return Check(
+        "cross-encoder",
+        ok=False,
+        detail=f"{where} scores no text within {PROBE_TIMEOUT_S:.0f} s",
+        cure="set query.cross_encoder.file to its int8 graph, or take a smaller model",
+    )
 
 
 async def _routes(config: _Config) -> list[Check]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from common import records
 from query.candidates import Candidates
+from query.chunks import ChunkText
 from query.where import to_where
 
 if TYPE_CHECKING:
@@ -46,19 +48,25 @@ class ChromaIndex:
         where = to_where(matching) if matching is not None else None
         collection = await self._collection(version)
         ids, distances = await collection.query(vector, n_results=count, where=where)
+        similarities = np.clip(np.float32(1) - distances, -1, 1)
+        if "\n" in "".join(ids):  # a record of another's: no id of ours has a line break
+            ours = [index for index, chunk_id in enumerate(ids) if "\n" not in chunk_id]
+            ids, similarities = [ids[index] for index in ours], similarities[ours]
         return Candidates(
             ids=ids,
-            similarities=np.clip(np.float32(1) - distances, -1, 1),
+            similarities=similarities,
             store_filter=json.dumps(where, ensure_ascii=False) if where else "",
         )
 
-    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, bytes]:
-        """Read documents by id."""
+    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
+        """Read documents and what their metadata say of the title, by id, all in one call."""
         collection = await self._collection(version)
-        records = await collection.get(ids=ids, include=("documents",))
+        found = await collection.get(ids=ids, include=("documents", "metadatas"))
         return {
-            chunk_id: text.encode()
-            for chunk_id, text in zip(records.ids, records.documents or (), strict=True)
+            chunk_id: ChunkText(str(metadata.get(records.TITLE, "")).encode(), text.encode())
+            for chunk_id, text, metadata in zip(
+                found.ids, found.documents or (), found.metadatas or (), strict=True
+            )
         }
 
     async def stored(
@@ -66,8 +74,8 @@ class ChromaIndex:
     ) -> dict[str, Mapping[str, MetadataValue]]:
         """Read metadata by id, all in one call."""
         collection = await self._collection(version)
-        records = await collection.get(ids=ids, include=("metadatas",))
-        return dict(zip(records.ids, records.metadatas or (), strict=True))
+        found = await collection.get(ids=ids, include=("metadatas",))
+        return dict(zip(found.ids, found.metadatas or (), strict=True))
 
     async def _collection(self, version: IndexVersion) -> ChromaCollection:
         name = version.store_collection

@@ -1,13 +1,13 @@
-"""Texts of chunks: an id means the same text for ever, so texts are kept once read.
+"""Texts of chunks: an id means the same text and title for ever, so they are kept once read.
 
-Only texts are cached. Whether a chunk still belongs to the index, and what its metadata say now,
+Only these are cached. Whether a chunk still belongs to the index, and what its metadata say now,
 is always read from the store.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from common.records import MetadataValue
     from query.index_version import IndexVersion
 
-# What an entry costs beyond its text: the id, two objects' headers and the table's slots.
-ENTRY_BYTES: Final = 320
+# What an entry costs beyond its bytes: the id, four objects' headers and the table's slots.
+ENTRY_BYTES: Final = 400
+
+
+class ChunkText(NamedTuple):
+    """What words are looked for in: UTF-8, the title that of the chunk's document."""
+
+    title: bytes
+    text: bytes
 
 
 class ChunkSource(Protocol):
@@ -26,8 +33,8 @@ class ChunkSource(Protocol):
     answer.
     """
 
-    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, bytes]:
-        """The chunks' texts in UTF-8."""
+    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
+        """The chunks' titles and texts."""
         ...
 
     async def stored(
@@ -46,29 +53,33 @@ class ChunkCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._texts: OrderedDict[str, bytes] = OrderedDict()
+        self._texts: OrderedDict[str, ChunkText] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._texts)
 
-    def get(self, chunk_id: str) -> bytes | None:
+    def get(self, chunk_id: str) -> ChunkText | None:
         """The text, which becomes the most recently used; None if it is not here."""
         text = self._texts.get(chunk_id)
         if text is not None:
             self._texts.move_to_end(chunk_id)
         return text
 
-    def put(self, chunk_id: str, text: bytes) -> None:
+    def put(self, chunk_id: str, text: ChunkText) -> None:
         """Keep a text; one greater than the whole bound is not kept."""
-        cost = len(text) + ENTRY_BYTES
+        cost = _cost(text)
         if chunk_id in self._texts or cost > self._max_bytes:
             return
         self._texts[chunk_id] = text
         self.bytes += cost
         while self.bytes > self._max_bytes:
             _, oldest = self._texts.popitem(last=False)
-            self.bytes -= len(oldest) + ENTRY_BYTES
+            self.bytes -= _cost(oldest)
+
+
+def _cost(text: ChunkText) -> int:
+    return len(text.title) + len(text.text) + ENTRY_BYTES
 
 
 class ChunkReader:
@@ -78,14 +89,14 @@ class ChunkReader:
         self._source = source
         self._cache = cache
 
-    async def read(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, bytes]:
-        """Texts in UTF-8 by id; ids neither kept nor in the store are left out.
+    async def read(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
+        """Titles and texts by id; ids neither kept nor in the store are left out.
 
         Raises:
             NotFound: the version is no longer there.
             Unavailable: the store does not answer.
         """
-        found: dict[str, bytes] = {}
+        found: dict[str, ChunkText] = {}
         missing: list[str] = []
         for chunk_id in ids:
             text = self._cache.get(chunk_id)

@@ -1,4 +1,4 @@
-"""The journey of one query: pin a version, embed, retrieve, fetch, rerank, assemble.
+"""The journey of one query: pin a version, embed, retrieve, put in order, assemble.
 
 A search uses one index version and one query vector from start to end, and its answer holds each
 document in one state only. It never waits without bound: one deadline spans all stages, and how
@@ -7,70 +7,37 @@ many searches run or wait is bounded.
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, cast
 
 from common import records
 from common.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
-from common.telemetry import Stage, span
-from query.ranking import RerankMode, best_first
+from common.telemetry import Stage
+from query.chunks import ChunkReader
+from query.ordering import Retrieved
 from query.search_result import Degradation, Explanation, Hit, ScoreParts, SearchResult
 from query.selection import select
+from query.trail import FetchingSource, Trail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from common.embedding import Embedder
     from common.rpc import Deadline
-    from common.telemetry import ActiveSpan
     from query.admission import Admission
     from query.candidates import Candidates, CandidateSource
-    from query.chunks import ChunkReader, ChunkSource
+    from query.chunks import ChunkCache, ChunkSource
     from query.index_version import IndexVersion
+    from query.ordering import Ordered, Ordering
+    from query.passages import Passage
     from query.ranking import Reranker
     from query.routing import Router
     from query.search_query import SearchQuery
-    from query.selection import Selected
-    from rerank_zig import Scores
 
 VERSION_GONE_RETRY_MS: Final = 500
-
-
-@dataclass(slots=True)
-class _Trail:
-    """What one search has been through so far."""
-
-    deadline: Deadline
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    stale_route: bool = False
-
-    @contextmanager
-    def stage(self, stage: Stage, **attributes: float) -> Iterator[ActiveSpan]:
-        """A span and its timing; DeadlineExceeded if there is no time left to begin."""
-        name = stage.value.rpartition(".")[2]
-        self.deadline.check(name)
-        active = span(stage, **attributes)
-        try:
-            with active:
-                yield active
-        finally:
-            self.timings_ms[name] = self.timings_ms.get(name, 0.0) + active.duration_ms
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ranking:
-    """Candidates in order, with the texts read on the way (UTF-8, by id)."""
-
-    mode: RerankMode
-    skipped: bool
-    order: list[int]
-    scores: NDArray[np.float32]
-    parts: Scores | None
-    texts: dict[str, bytes]
 
 
 class Searcher:
@@ -81,10 +48,10 @@ class Searcher:
         embedder: embeds query texts.
         candidates: nearest chunks by vector.
         chunks: the chunks' present state.
-        reader: the chunks' texts.
-        reranker: scores candidates.
+        texts: the chunks' texts that are kept.
+        reranker: knows words, where they stand and which texts are alike.
+        ordering: puts candidates in order.
         admission: bounds how many searches run and wait.
-        rerank_reserve_s: with less time left than this, reranking is skipped.
     """
 
     def __init__(
@@ -94,19 +61,19 @@ class Searcher:
         embedder: Embedder,
         candidates: CandidateSource,
         chunks: ChunkSource,
-        reader: ChunkReader,
+        texts: ChunkCache,
         reranker: Reranker,
+        ordering: Ordering,
         admission: Admission,
-        rerank_reserve_s: float,
     ) -> None:
         self._router = router
         self._embedder = embedder
         self._candidates = candidates
         self._chunks = chunks
-        self._reader = reader
+        self._texts = texts
         self._reranker = reranker
+        self._ordering = ordering
         self._admission = admission
-        self._rerank_reserve_s = rerank_reserve_s
 
     async def search(self, query: SearchQuery, deadline: Deadline) -> SearchResult:
         """Answer one query.
@@ -114,20 +81,22 @@ class Searcher:
         Raises:
             InvalidArgument: the vector has another dimension than the index version.
             NotFound: no such collection.
-            FailedPrecondition: no active version, or one written with another embedder.
+            FailedPrecondition: no active version, or one written with another embedder; no
+                cross-encoder here.
             DeadlineExceeded: the deadline passed first.
             Overloaded: too many searches run and wait.
             Unavailable: a dependency does not answer.
         """
+        self._ordering.check(query.mode)
         try:
             async with deadline.timeout():
-                return await self._search(query, _Trail(deadline))
+                return await self._search(query, Trail(deadline))
         except TimeoutError:
             raise DeadlineExceeded(
                 "the deadline passed during the search; allow more time"
             ) from None
 
-    async def _search(self, query: SearchQuery, trail: _Trail) -> SearchResult:
+    async def _search(self, query: SearchQuery, trail: Trail) -> SearchResult:
         async with AsyncExitStack() as pins:
             with trail.stage(Stage.SEARCH_ROUTE):
                 version = await pins.enter_async_context(self._router.pinned(query, trail.deadline))
@@ -138,7 +107,7 @@ class Searcher:
                 return await self._search_pinned(query, version, trail, pins)
 
     async def _search_pinned(
-        self, query: SearchQuery, version: IndexVersion, trail: _Trail, pins: AsyncExitStack
+        self, query: SearchQuery, version: IndexVersion, trail: Trail, pins: AsyncExitStack
     ) -> SearchResult:
         if query.vector is None:
             with trail.stage(Stage.SEARCH_EMBED):
@@ -170,7 +139,7 @@ class Searcher:
         )
 
     async def _answer(
-        self, query: SearchQuery, version: IndexVersion, vector: NDArray[np.float32], trail: _Trail
+        self, query: SearchQuery, version: IndexVersion, vector: NDArray[np.float32], trail: Trail
     ) -> SearchResult:
         """Answer from one version; retrieve once more if documents moved under the first look."""
         result, moved = await self._attempt(query, version, vector, trail)
@@ -179,135 +148,110 @@ class Searcher:
         return result
 
     async def _attempt(
-        self, query: SearchQuery, version: IndexVersion, vector: NDArray[np.float32], trail: _Trail
+        self, query: SearchQuery, version: IndexVersion, vector: NDArray[np.float32], trail: Trail
     ) -> tuple[SearchResult, bool]:
         with trail.stage(Stage.SEARCH_RETRIEVE, wanted=query.candidate_count) as active:
             found = await self._candidates.candidates(
                 version, vector, query.candidate_count, query.matching
             )
             active.set("candidates", len(found.ids))
-        ranking = await self._rank(query, version, found, trail)
+        source = FetchingSource(self._chunks, trail)
+        reader = ChunkReader(source, self._texts)
+        ordered = await self._ordering.order(Retrieved(query, version, found, reader, trail))
         with trail.stage(Stage.SEARCH_ASSEMBLE):
-            selection = await select(self._chunks, version, found.ids, ranking.order, query.top_k)
-            texts = ranking.texts
-            unread = [
-                found.ids[chosen.index]
-                for chosen in selection.selected
-                if found.ids[chosen.index] not in texts
-            ]
-            if unread:
-                texts = texts | await self._reader.read(version, unread)
-            chosen = [item for item in selection.selected if found.ids[item.index] in texts]
-            moved = selection.moved or len(chosen) < len(selection.selected)
-            hits = await self._hits(query, found, ranking, chosen, texts)
-        degraded = []
-        if ranking.skipped:
-            degraded.append(Degradation.RERANK_SKIPPED)
-        if trail.stale_route:
-            degraded.append(Degradation.STALE_ROUTE)
+            selection = await select(
+                source,
+                reader,
+                version,
+                found.ids,
+                ordered.order,
+                query.top_k,
+                query.diversity,
+                self._reranker.group_duplicates,
+            )
+            hits = await self._hits(query, found, ordered, selection.selected)
+            explanation = self._explain(query, found, ordered) if query.explain else None
+        stale = (Degradation.STALE_ROUTE,) if trail.stale_route else ()
         result = SearchResult(
             hits=hits,
             index_version=version.number,
             generation=version.generation,
-            degraded=tuple(degraded),
+            degraded=ordered.lacking + stale,
             timings_ms=trail.timings_ms,
-            explanation=self._explain(query, found, ranking) if query.explain else None,
+            explanation=explanation,
+            cross_encoded=len(ordered.cross_encoded),
         )
-        return result, moved
-
-    async def _rank(
-        self, query: SearchQuery, version: IndexVersion, found: Candidates, trail: _Trail
-    ) -> _Ranking:
-        """Order the candidates; by vectors alone if the deadline is too near for more."""
-        wants_words = query.mode is not RerankMode.DENSE
-        texts: dict[str, bytes] = {}
-        if not wants_words or self._in_time(trail):
-            with trail.stage(Stage.SEARCH_FETCH) as active:
-                ids = found.ids if wants_words else found.ids[: query.top_k]
-                texts = await self._reader.read(version, ids)
-                active.set("texts", len(texts))
-        if not wants_words or not found.ids or not self._in_time(trail):
-            return _Ranking(
-                mode=RerankMode.DENSE if found.ids else query.mode,
-                skipped=wants_words and bool(found.ids),
-                order=list(range(len(found.ids))),
-                scores=found.similarities,
-                parts=None,
-                texts=texts,
-            )
-        with trail.stage(Stage.SEARCH_RERANK, candidates=len(found.ids)):
-            # A chunk that left the store meanwhile has no text; it is not selected afterwards.
-            parts = await self._reranker.score(
-                query.text,
-                [texts.get(chunk_id, b"") for chunk_id in found.ids],
-                found.similarities,
-                query.options,
-            )
-        scores = parts.fused if query.mode is RerankMode.FUSED else parts.lexical_raw
-        return _Ranking(query.mode, False, best_first(scores), scores, parts, texts)  # noqa: FBT003 — skipped
-
-    def _in_time(self, trail: _Trail) -> bool:
-        return trail.deadline.remaining_s() >= self._rerank_reserve_s
+        return result, selection.moved
 
     async def _hits(
         self,
         query: SearchQuery,
         found: Candidates,
-        ranking: _Ranking,
-        chosen: Sequence[Selected],
-        texts: dict[str, bytes],
+        ordered: Ordered,
+        passages: Sequence[Passage],
     ) -> tuple[Hit, ...]:
-        bodies = [texts[found.ids[item.index]].decode() for item in chosen]
-        marks: list[list[tuple[int, int]]] = [[] for _ in bodies]
-        if query.text and bodies:
-            marks = await self._reranker.highlight(query.text, bodies)
+        marks: list[list[tuple[int, int]]] = [[] for _ in passages]
+        if query.text and passages:
+            marks = await self._reranker.highlight(
+                query.text, [passage.text for passage in passages]
+            )
         return tuple(
-            _hit(found, ranking, item, body, spans, explain=query.explain)
-            for item, body, spans in zip(chosen, bodies, marks, strict=True)
+            _hit(found, ordered, passage, spans, explain=query.explain)
+            for passage, spans in zip(passages, marks, strict=True)
         )
 
-    def _explain(self, query: SearchQuery, found: Candidates, ranking: _Ranking) -> Explanation:
+    def _explain(self, query: SearchQuery, found: Candidates, ordered: Ordered) -> Explanation:
+        parts = ordered.parts
         return Explanation(
             terms=tuple(self._reranker.terms(query.text)) if query.text else (),
-            mode=ranking.mode,
+            mode=ordered.mode,
             options=query.options,
+            alpha=ordered.alpha,
             candidates=len(found.ids),
             store_filter=found.store_filter,
+            statistics_chunks=parts.chunks if parts else 0,
+            corpus_statistics=ordered.corpus_statistics,
         )
 
 
 def _hit(
     found: Candidates,
-    ranking: _Ranking,
-    item: Selected,
-    text: str,
+    ordered: Ordered,
+    passage: Passage,
     highlights: list[tuple[int, int]],
     *,
     explain: bool,
 ) -> Hit:
-    chunk, head = item.chunk, item.head
+    head = passage.head
     return Hit(
-        chunk_id=found.ids[item.index],
-        document_id=item.id.document_id,
+        chunk_id=passage.chunk_id,
+        document_id=passage.document_id,
         document_version=cast("int", head[records.VERSION]),
         source_uri=cast("str", head[records.SOURCE_URI]),
         title=cast("str", head.get(records.TITLE, "")),
         media_type=cast("str", head.get(records.MEDIA_TYPE, "")),
-        span=(cast("int", chunk[records.START]), cast("int", chunk[records.END])),
-        page=cast("int", chunk.get(records.PAGE, 0)),
-        text=text,
+        span=passage.span,
+        page=passage.page,
+        text=passage.text,
         metadata=records.user_metadata(head),
-        score=float(ranking.scores[item.index]),
+        score=float(ordered.scores[passage.index]),
         highlights=tuple(highlights),
-        parts=_parts(found, ranking.parts, item.index) if explain else None,
+        parts=_parts(found, ordered, passage.index) if explain else None,
+        duplicates=passage.duplicates,
+        merged_chunk_ids=passage.merged,
     )
 
 
-def _parts(found: Candidates, scores: Scores | None, index: int) -> ScoreParts:
+def _parts(found: Candidates, ordered: Ordered, index: int) -> ScoreParts:
+    scores = ordered.parts
     return ScoreParts(
         similarity=float(found.similarities[index]),
         dense=float(scores.dense[index]) if scores else 0.0,
         bm25=float(scores.lexical_raw[index]) if scores else 0.0,
         lexical=float(scores.lexical[index]) if scores else 0.0,
         dense_rank=index + 1,
+        title=float(scores.title[index]) if scores else 0.0,
+        proximity=float(scores.proximity[index]) if scores else 0.0,
+        fused=float(scores.fused[index]) if scores else 0.0,
+        cross_encoder=ordered.cross_encoded.get(index),
     )

@@ -16,6 +16,7 @@ from common.errors import InvalidArgument
 from common.identity import ConsistencyToken, check_collection, check_tenant, decode_token
 from query.filter import parse_filter
 from query.ranking import RerankMode
+from query.selection import Diversity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,9 @@ MAX_TOP_K: Final = 1_000
 MAX_CANDIDATES: Final = 2_000
 DEFAULT_TOP_K: Final = 10
 DEFAULT_CANDIDATES: Final = 200
-MAX_K1: Final = 10.0
+MAX_PER_DOCUMENT: Final = 1_000
+MAX_CROSS_ENCODED: Final = 1_000
+MAX_WEIGHTS: Final = {"alpha": 1.0, "k1": 10.0, "b": 1.0, "title": 100.0, "proximity": 10.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Weights:
     alpha: float | None = None
     k1: float | None = None
     b: float | None = None
+    title: float | None = None
+    proximity: float | None = None
     normalisation: Normalisation | None = None
 
 
@@ -60,6 +65,8 @@ class SearchQuery:
         at_least: the write that the answer must include; None for none.
         explain: whether to add parts, terms and plan.
         index_version: the version to ask instead of the active one; 0 for that.
+        diversity: how alike the hits may be.
+        cross_encoder_candidates: how many a cross-encoder may score; 0 for the server's default.
     """
 
     tenant: str
@@ -74,6 +81,8 @@ class SearchQuery:
     at_least: ConsistencyToken | None
     explain: bool
     index_version: int
+    diversity: Diversity
+    cross_encoder_candidates: int
 
 
 def search_query(
@@ -91,6 +100,10 @@ def search_query(
     at_least: str = "",
     explain: bool = False,
     index_version: int = 0,
+    max_per_document: int = 0,
+    keep_duplicates: bool = False,
+    merge_neighbours: bool = False,
+    cross_encoder_candidates: int = 0,
 ) -> SearchQuery:
     """Check a question and fill in what was left out; zeros and empty texts mean left out.
 
@@ -127,6 +140,20 @@ def search_query(
         at_least=_token(at_least, tenant, collection) if at_least else None,
         explain=explain,
         index_version=index_version,
+        diversity=Diversity(
+            max_per_document=_within(
+                max_per_document, 0, MAX_PER_DOCUMENT, "max_per_document", "0 means any number"
+            ),
+            keep_duplicates=keep_duplicates,
+            merge_neighbours=merge_neighbours,
+        ),
+        cross_encoder_candidates=_within(
+            cross_encoder_candidates,
+            0,
+            MAX_CROSS_ENCODED,
+            "cross_encoder_candidates",
+            "0 means the server's default",
+        ),
     )
 
 
@@ -166,11 +193,8 @@ def _mode(mode: RerankMode | None, *, by_vector: bool) -> RerankMode:
 
 def _options(defaults: FusionOptions, weights: Weights) -> FusionOptions:
     given: dict[str, float] = {}
-    for name, value, most in (
-        ("alpha", weights.alpha, 1.0),
-        ("k1", weights.k1, MAX_K1),
-        ("b", weights.b, 1.0),
-    ):
+    for name, most in MAX_WEIGHTS.items():
+        value = getattr(weights, name)
         if value is None:
             continue
         if not (math.isfinite(value) and 0 <= value <= most):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from common.records import MetadataValue
+    from query.duplicates import Duplicate
     from query.ranking import RerankMode
     from rerank_zig import FusionOptions
 
@@ -19,6 +20,7 @@ class Degradation(Enum):
 
     RERANK_SKIPPED = "rerank_skipped"
     STALE_ROUTE = "stale_route"
+    CROSS_ENCODER_CUT = "cross_encoder_cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ class ScoreParts:
         bm25: the words' score, from 0.
         lexical: BM25 after normalisation, 0 to 1.
         dense_rank: rank among the candidates by vectors alone, counted from 1.
+        title: what words in the title added to ``bm25``.
+        proximity: what words near each other added to ``bm25``.
+        fused: meaning and words together, 0 to 1; 0 where words were not looked at.
+        cross_encoder: the cross-encoder's score; None where it gave none.
     """
 
     similarity: float
@@ -38,17 +44,25 @@ class ScoreParts:
     bm25: float
     lexical: float
     dense_rank: int
+    title: float
+    proximity: float
+    fused: float
+    cross_encoder: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk of an answer; spans count characters, half open.
+    """One chunk of an answer, or a passage merged of several; spans count characters, half open.
 
     Attributes:
         span: where the text stands in its document.
         page: the page it begins on; 0 for sources without pages.
+        score: greater is better, within one answer: what its mode orders by, and for what the
+            cross-encoder scored 1 to 2, so that it stands above the rest.
         highlights: words of the query in the text, ascending.
         parts: None unless asked to explain.
+        duplicates: other places where nearly this text stands, best first.
+        merged_chunk_ids: of a passage, the chunks it was merged of, in the order of the text.
     """
 
     chunk_id: str
@@ -64,17 +78,28 @@ class Hit:
     score: float
     highlights: tuple[tuple[int, int], ...]
     parts: ScoreParts | None
+    duplicates: tuple[Duplicate, ...] = ()
+    merged_chunk_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How the answer was made: what ran, which need not be what was asked for."""
+    """How the answer was made: what ran, which need not be what was asked for.
+
+    Attributes:
+        alpha: share of meaning in what ordered the candidates, 0 to 1.
+        statistics_chunks: chunks that words' frequencies were counted over.
+        corpus_statistics: whether these are the version's, not the candidates themselves.
+    """
 
     terms: tuple[str, ...]
     mode: RerankMode
     options: FusionOptions
+    alpha: float
     candidates: int
     store_filter: str
+    statistics_chunks: int
+    corpus_statistics: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +114,7 @@ class SearchResult:
         degraded: empty when the answer is whole.
         timings_ms: milliseconds by stage, in the order they ran; a repeated stage is summed.
         explanation: None unless asked to explain.
+        cross_encoded: candidates that the cross-encoder scored.
     """
 
     hits: tuple[Hit, ...]
@@ -97,3 +123,4 @@ class SearchResult:
     degraded: tuple[Degradation, ...]
     timings_ms: Mapping[str, float]
     explanation: Explanation | None
+    cross_encoded: int = 0

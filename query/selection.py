@@ -4,48 +4,52 @@ A revision of a document is complete while its head (the chunk of ordinal 0) is 
 are written last and deleted first, and older revisions go only after a newer head is there. Of each
 document the newest complete revision among the candidates is kept, and what is said of its version
 and metadata comes from its one head, for the chunks of a revision may be updated one after the
-other.
+other. What is listed as a duplicate obeys the same rules as what stands.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from common import records
 from common.errors import InvalidArgument
-from common.identity import ChunkId, chunk_id, parse_chunk_id
+from common.identity import chunk_id, parse_chunk_id
+from query.duplicates import TextGroups
+from query.passages import Arrangement, Located
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from common.identity import ChunkId
     from common.records import MetadataValue
-    from query.chunks import ChunkSource
+    from query.chunks import ChunkReader, ChunkSource
+    from query.duplicates import Group
     from query.index_version import IndexVersion
+    from query.passages import Passage
 
 logger = logging.getLogger(__name__)
 
 # Ranks looked at in the first reading; each further reading takes twice as many.
 MIN_WINDOW: Final = 16
+# Ranks looked at beyond those wanted, for duplicates and neighbours of the last ones.
+LOOK_AHEAD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
-    """A candidate that may stand in the answer.
+class Diversity:
+    """How far the hits of one answer must differ.
 
     Attributes:
-        index: its place among the candidates.
-        id: the parts of its id.
-        chunk: its own metadata, of which only place and page are of use.
-        head: metadata of its revision's head: what to say of the document.
+        max_per_document: passages of one document, at most; 0 means any number.
+        keep_duplicates: whether a text that nearly repeats a better one stands beside it.
+        merge_neighbours: whether chunks that follow each other in a document become one passage.
     """
 
-    index: int
-    id: ChunkId
-    chunk: Mapping[str, MetadataValue]
-    head: Mapping[str, MetadataValue]
+    max_per_document: int = 0
+    keep_duplicates: bool = False
+    merge_neighbours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,57 +63,140 @@ class Selection:
             new one, or it is not written to its end yet.
     """
 
-    selected: list[Selected]
+    selected: list[Passage]
     moved: bool
 
 
 async def select(
     source: ChunkSource,
+    reader: ChunkReader,
     version: IndexVersion,
     candidates: Sequence[str],
     order: Sequence[int],
     count: int,
+    diversity: Diversity,
+    group: Group,
 ) -> Selection:
-    """Walk down the ranks until ``count`` candidates may stand in one answer.
+    """Walk down the ranks until ``count`` passages stand in one answer.
+
+    Duplicates of them are listed as far as the walk looked.
 
     Args:
         source: the store's present state.
+        reader: the candidates' texts; only those of ranks looked at are read.
         version: the one the candidates are of.
         candidates: chunk ids.
         order: indices of candidates, best first.
         count: how many are wanted.
+        diversity: how far they must differ.
+        group: finds texts that nearly repeat each other.
     """
-    ids = _parse(candidates)
-    revisions: dict[str, set[str]] = {}
-    for parsed in ids.values():
-        revisions.setdefault(parsed.document_id, set()).add(parsed.revision)
-    heads: dict[str, Mapping[str, MetadataValue] | None] = {}
-    selected: list[Selected] = []
+    lookout = _Lookout(source, reader, version, candidates)
+    groups = TextGroups(group)
+    arrangement = Arrangement(
+        count,
+        max_per_document=diversity.max_per_document,
+        merge_neighbours=diversity.merge_neighbours,
+    )
     moved = False
-    ranks = [index for index in order if index in ids]
-    start, size = 0, max(count, MIN_WINDOW)
-    while start < len(ranks) and len(selected) < count:
-        window = ranks[start : start + size]
+    ranks = list(enumerate(order))
+    start, size = 0, max(count + LOOK_AHEAD, MIN_WINDOW)
+    while start < len(ranks) and not arrangement.is_full:
+        looked_at = await lookout.look(ranks[start : start + size])
         start, size = start + size, size * 2
-        unknown = {ids[index].document_id for index in window} - heads.keys()
-        asked = [candidates[index] for index in window]
-        asked += [chunk_id(doc, revision, 0) for doc in unknown for revision in revisions[doc]]
-        stored = await source.stored(version, list(dict.fromkeys(asked)))
-        for document in unknown:
-            heads[document] = _newest(document, revisions[document], stored)
-        for index in window:
-            if len(selected) == count:
-                break
-            parsed, chunk = ids[index], stored.get(candidates[index])
-            head = heads[parsed.document_id]
-            if head is None:
+        texts = {chunk.index: chunk.text for chunk in looked_at if chunk}
+        leaders = dict(zip(texts, texts, strict=True))
+        if not diversity.keep_duplicates:
+            leaders = await groups.leaders(texts)
+        arrangement.expect((chunk, leaders[chunk.index]) for chunk in looked_at if chunk)
+        for chunk in looked_at:
+            if chunk:
+                arrangement.take(chunk, leaders[chunk.index])
+            elif not arrangement.is_full:
                 moved = True
-            elif head[records.REVISION] == parsed.revision:
-                if chunk is None:
-                    moved = True
-                else:
-                    selected.append(Selected(index, parsed, chunk, head))
-    return Selection(selected, moved)
+    return Selection(arrangement.passages(), moved)
+
+
+class _Place(NamedTuple):
+    """A candidate of a window: rank, place among the candidates, id whole and in parts."""
+
+    rank: int
+    candidate: int
+    name: str
+    id: ChunkId
+
+
+class _Lookout:
+    """Looks up which of the candidates may be answered, window by window."""
+
+    def __init__(
+        self,
+        source: ChunkSource,
+        reader: ChunkReader,
+        version: IndexVersion,
+        candidates: Sequence[str],
+    ) -> None:
+        self._source = source
+        self._reader = reader
+        self._version = version
+        self._candidates = candidates
+        # Ids are taken apart only of documents that are looked at.
+        self._of_document: dict[str, list[str]] = {}
+        for name in candidates:
+            self._of_document.setdefault(name.partition(":")[0], []).append(name)
+        self._heads: dict[str, Mapping[str, MetadataValue] | None] = {}
+
+    async def look(self, window: Sequence[tuple[int, int]]) -> list[Located | None]:
+        """Of each rank and index what may be answered; None for what moved, nothing for the old."""
+        places = [
+            _Place(rank, index, self._candidates[index], parsed)
+            for rank, index in window
+            if (parsed := _parse(self._candidates[index])) is not None
+        ]
+        if foreign := len(window) - len(places):
+            # Their ids are somebody else's, and may be anything.
+            logger.warning("the store holds records that are no chunks", extra={"records": foreign})
+        stored = await self._stored(places) if places else {}
+        heads = self._heads
+        current = [
+            (place, head)
+            for place in places
+            if (head := heads[place.id.document_id]) is None
+            or head[records.REVISION] == place.id.revision
+        ]
+        there = [place.name for place, head in current if head is not None and place.name in stored]
+        texts = await self._reader.read(self._version, there) if there else {}
+        looked_at: list[Located | None] = []
+        for (rank, index, name, parsed), head in current:
+            text = texts.get(name)
+            looked_at.append(
+                None
+                if head is None or text is None
+                else Located(rank, index, parsed, name, stored[name], head, text.text)
+            )
+        return looked_at
+
+    async def _stored(self, window: Sequence[_Place]) -> Mapping[str, Mapping[str, MetadataValue]]:
+        """Read the window's metadata, and heads of documents that were not met before."""
+        unknown = {
+            document: self._revisions(document)
+            for document in {place.id.document_id for place in window} - self._heads.keys()
+        }
+        asked = [place.name for place in window]
+        asked += [
+            chunk_id(document, revision, 0)
+            for document, revisions in unknown.items()
+            for revision in revisions
+        ]
+        stored = await self._source.stored(self._version, list(dict.fromkeys(asked)))
+        for document, revisions in unknown.items():
+            self._heads[document] = _newest(document, revisions, stored)
+        return stored
+
+    def _revisions(self, document: str) -> set[str]:
+        """Those of a document that are among the candidates."""
+        parsed = map(_parse, self._of_document[document])
+        return {chunk.revision for chunk in parsed if chunk is not None}
 
 
 def _newest(
@@ -127,13 +214,9 @@ def _newest(
     )
 
 
-def _parse(candidates: Sequence[str]) -> dict[int, ChunkId]:
-    """Ids by index; what bears no chunk id was not written by Sluice and is left aside."""
-    ids: dict[int, ChunkId] = {}
-    for index, text in enumerate(candidates):
-        with suppress(InvalidArgument):
-            ids[index] = parse_chunk_id(text)
-    if foreign := len(candidates) - len(ids):
-        # Their ids are somebody else's, and may be anything.
-        logger.warning("the store holds records that are no chunks", extra={"records": foreign})
-    return ids
+def _parse(name: str) -> ChunkId | None:
+    """The parts of an id; None for one that bears no chunk id, which Sluice did not write."""
+    try:
+        return parse_chunk_id(name)
+    except InvalidArgument:
+        return None

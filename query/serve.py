@@ -25,9 +25,12 @@ from common.embedding import EmbeddingSettings, open_embedder
 from common.requester import requester
 from common.rpc import GrpcServer, HealthCondition, ServiceBinding
 from common.telemetry import Telemetry, TelemetrySettings
+from common.word_parts import WordParts
 from query.admission import Admission
 from query.chroma_index import ChromaIndex
-from query.chunks import ChunkCache, ChunkReader
+from query.chunks import ChunkCache
+from query.cross_encoder import open_cross_encoder
+from query.ordering import Ordering
 from query.pinning import PinnedVersions
 from query.ranking import ZigReranker
 from query.routing import Router
@@ -36,7 +39,8 @@ from query.service import SERVICE, QueryService
 from query.settings import QuerySettings
 from query.staleness import COORDINATOR, watching_staleness
 from query.switching import Switching
-from rerank_zig import FusionOptions, Normalisation, RerankLibrary
+from query.word_statistics import FollowedStatistics
+from rerank_zig import RerankLibrary
 from sluice.query.v1 import query_pb2_grpc
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ if TYPE_CHECKING:
     from common.chroma import Chroma
     from common.coordination import Coordinator
     from common.embedding import Embedder
-    from query.settings import RerankSettings
+    from query.cross_encoder import CrossEncoder, CrossEncoderSettings
 
 
 class QueryConfig(Settings):
@@ -71,11 +75,14 @@ async def open_query(
     """Make QueryService out of what is open already; what it opens itself goes on the stack.
 
     Raises:
+        ConfigurationError: the cross-encoder that is set cannot be used.
         FailedPrecondition: the native reranker is not built.
         CoordinatorUnavailable: the coordinator does not answer.
     """
     reranker = ZigReranker(
-        await asyncio.to_thread(RerankLibrary.load), threads=query.rerank.threads
+        await asyncio.to_thread(RerankLibrary.load),
+        threads=query.rerank.threads,
+        store_bytes=query.rerank.term_store_bytes,
     )
     stack.push_async_callback(reranker.aclose)
     pins = await stack.enter_async_context(
@@ -87,20 +94,31 @@ async def open_query(
     stack.push_async_callback(routes.aclose)
     following = HealthCondition()
     await stack.enter_async_context(watching_staleness(routes, following))
+    statistics = FollowedStatistics(
+        routes, WordParts(chroma), max_bytes=query.word_statistics_bytes
+    )
+    stack.push_async_callback(statistics.aclose)
     index = ChromaIndex(chroma)
+    ordering = Ordering(
+        reranker=reranker,
+        statistics=statistics,
+        reserve_s=query.rerank_reserve_ms / 1_000,
+        cross_encoder=await _opened(stack, query.cross_encoder),
+        cross_encoder_candidates=query.cross_encoder.candidates if query.cross_encoder else 0,
+    )
     searcher = Searcher(
         router=Router(Switching(routes, pinned), IndexRegistry(coordinator), pinned, embedder.spec),
         embedder=embedder,
         candidates=index,
         chunks=index,
-        reader=ChunkReader(index, ChunkCache(query.chunk_cache_bytes)),
+        texts=ChunkCache(query.chunk_cache_bytes),
         reranker=reranker,
+        ordering=ordering,
         admission=Admission(running=query.max_searches, waiting=query.max_waiting),
-        rerank_reserve_s=query.rerank_reserve_ms / 1_000,
     )
     service = QueryService(
         searcher,
-        defaults=_options(query.rerank),
+        defaults=query.rerank.options(),
         deadline_s=query.deadline_s,
         max_stream_searches=query.max_stream_searches,
     )
@@ -109,6 +127,16 @@ async def open_query(
         query_pb2_grpc.add_QueryServiceServicer_to_server(service, server)
 
     return [ServiceBinding(SERVICE, register, {COORDINATOR: following})]
+
+
+async def _opened(
+    stack: AsyncExitStack, settings: CrossEncoderSettings | None
+) -> CrossEncoder | None:
+    if settings is None:
+        return None
+    encoder = await asyncio.to_thread(open_cross_encoder, settings)
+    stack.push_async_callback(encoder.aclose)
+    return encoder
 
 
 async def run(
@@ -150,12 +178,3 @@ async def run(
         if on_ready is not None:
             on_ready(server.address)
         await stop.wait()
-
-
-def _options(settings: RerankSettings) -> FusionOptions:
-    return FusionOptions(
-        alpha=settings.alpha,
-        k1=settings.k1,
-        b=settings.b,
-        normalisation=Normalisation[settings.normalisation.upper()],
-    )

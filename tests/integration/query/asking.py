@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from query.candidates import Candidates
+    from query.chunks import ChunkText
     from query.filter import Expression
     from query.index_version import IndexVersion
     from query.search import Searcher
@@ -65,7 +66,7 @@ class MovingIndex(ChromaIndex):
             await self._moves.pop(0)()
         return found
 
-    async def texts(self, version: IndexVersion, ids: Any) -> dict[str, bytes]:
+    async def texts(self, version: IndexVersion, ids: Any) -> dict[str, ChunkText]:
         self.calls["texts"] += 1
         return await super().texts(version, ids)
 

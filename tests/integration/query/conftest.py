@@ -12,7 +12,8 @@ from common.coordination import CoordinatorSettings, IndexRegistry, Pins, Routes
 from common.embedding import EmbeddingSettings, open_embedder
 from query.admission import Admission
 from query.chroma_index import ChromaIndex
-from query.chunks import ChunkCache, ChunkReader
+from query.chunks import ChunkCache
+from query.ordering import Ordering
 from query.pinning import PinnedVersions
 from query.ranking import ZigReranker
 from query.routing import Router
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 
     from common.chroma import Chroma
     from common.coordination import Coordinator
+    from query.index_version import IndexVersion
+
+
+class NoStatistics:
+    """Nothing is known of any version's words."""
+
+    def of(self, _version: IndexVersion) -> None:
+        return None
 
 
 @pytest.fixture
@@ -77,12 +86,21 @@ async def open_searcher(
             stack.push_async_callback(pinned.aclose)
             routes = await Routes.open(coordinator)
             stack.push_async_callback(routes.aclose)
-            reranker = ZigReranker(RerankLibrary.load(), threads=1)
+            reranker = ZigReranker(
+                RerankLibrary.load(), threads=2, store_bytes=parts.pop("store_bytes", 2**20)
+            )
             stack.push_async_callback(reranker.aclose)
             source = parts.pop("source", ChromaIndex(index.chroma))
             embedder = parts.pop("embedder", index.embedder)
             registry = parts.pop("registry", index.registry)
             keep = {"keep_s": parts.pop("keep_s")} if "keep_s" in parts else {}
+            ordering = Ordering(
+                reranker=reranker,
+                statistics=parts.pop("statistics", NoStatistics()),
+                reserve_s=parts.pop("reserve_s", 0.0),
+                cross_encoder=parts.pop("cross_encoder", None),
+                cross_encoder_candidates=50,
+            )
             standard: dict[str, Any] = {
                 "router": Router(
                     Switching(routes, pinned), registry, pinned, embedder.spec, **keep
@@ -90,10 +108,10 @@ async def open_searcher(
                 "embedder": embedder,
                 "candidates": source,
                 "chunks": source,
-                "reader": ChunkReader(source, ChunkCache(2**20)),
+                "texts": ChunkCache(2**20),
                 "reranker": reranker,
+                "ordering": ordering,
                 "admission": Admission(running=4, waiting=4),
-                "rerank_reserve_s": 0.0,
             }
             return Searcher(**(standard | parts))
 

@@ -30,6 +30,8 @@ from tests.integration.query.asking import (
 )
 from tests.integration.query.written_index import Document, WrittenIndex
 
+MODES = [RerankMode.DENSE, RerankMode.FUSED, RerankMode.LEXICAL]
+
 if TYPE_CHECKING:
     from common.coordination import Coordinator
     from tests.integration.query.asking import OpenSearcher
@@ -68,7 +70,7 @@ async def test_each_mode_orders_by_its_own_score(index: WrittenIndex, open_searc
         mode: await ask(
             searcher, "how to raise the quota", mode=mode, explain=True, weights=Weights(alpha=0.25)
         )
-        for mode in RerankMode
+        for mode in MODES
     }
     for mode, result in answers.items():
         scores = [hit.score for hit in result.hits]
@@ -76,6 +78,8 @@ async def test_each_mode_orders_by_its_own_score(index: WrittenIndex, open_searc
         assert scores == sorted(scores, reverse=True)
         assert result.explanation is not None
         assert result.explanation.mode is mode
+        shares = {RerankMode.DENSE: 1, RerankMode.FUSED: 0.25, RerankMode.LEXICAL: 0}
+        assert result.explanation.alpha == shares[mode]
         for hit in result.hits:
             assert hit.parts is not None
             expected = {
@@ -123,7 +127,7 @@ async def test_a_vector_is_searched_by_as_it_is(index: WrittenIndex, open_search
         await ask(searcher, None, vector=vector[1:])
 
 
-@pytest.mark.parametrize("mode", RerankMode)
+@pytest.mark.parametrize("mode", MODES)
 async def test_an_empty_collection_answers_nothing(
     index: WrittenIndex, open_searcher: OpenSearcher, mode: RerankMode
 ):
@@ -199,7 +203,7 @@ async def test_one_document_is_told_of_in_one_state_while_its_metadata_move(
 
 
 @pytest.mark.parametrize("removed", [1, 2])  # the head goes before the other chunk
-@pytest.mark.parametrize("mode", RerankMode)
+@pytest.mark.parametrize("mode", MODES)
 async def test_an_update_that_lands_during_a_search_is_looked_at_again(
     index: WrittenIndex, open_searcher: OpenSearcher, mode: RerankMode, removed: int
 ):
@@ -304,7 +308,7 @@ async def test_near_the_deadline_reranking_is_skipped_and_said_so(
     index: WrittenIndex, open_searcher: OpenSearcher
 ):
     await index.holding(FAILOVER, QUOTA, QUEUES)
-    searcher = await open_searcher(rerank_reserve_s=60)
+    searcher = await open_searcher(reserve_s=60)
     result = await ask(searcher, explain=True)
     assert result.degraded == (Degradation.RERANK_SKIPPED,)
     assert result.explanation is not None

@@ -72,6 +72,9 @@ async def test_it_answers_until_sigterm(config: Path):
     [
         ("query: {top: 3}", "query.top: no such key"),
         ("query: {deadline_s: 0}", "query.deadline_s: Input should be greater than 0"),
+        ("query: {rerank: {alpha: 1.5}}", "query.rerank.alpha: Input should be less than or equal"),
+        ("query: {rerank: {title: -1}}", "query.rerank.title: Input should be greater than or"),
+        ("query: {cross_encoder: {}}", "query.cross_encoder.folder: "),
         ("chroma: {mode: server, port: 1}", "no Chroma server answers at 127.0.0.1:1"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,14 +14,20 @@ from common.coordination import VersionState
 from common.embedding.hashing_embedder import HashingEmbedder
 from common.identity import ConsistencyToken, encode_token
 from common.rpc import GrpcServer, open_channel
+from common.word_parts import WordParts
+from query.cross_encoder import CrossEncoderSettings
 from query.serve import open_query
-from query.settings import QueryServerSettings, QuerySettings
+from query.settings import QueryServerSettings, QuerySettings, RerankSettings
+from rerank_zig import FusionOptions
 from sluice.document.v1 import document_pb2
 from sluice.query.v1 import query_pb2, query_pb2_grpc
+from tests.integration.query.test_word_statistics import publish
 from tests.integration.query.written_index import Document, WrittenIndex
+from tests.unit.query.cross_encoder_folders import write_tiny
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -37,6 +43,7 @@ FAILOVER = Document(
     metadata={"lang": "en", "year": 2024, "weight": 0.5, "tags": ["hdfs"], "draft": False},
 )
 QUOTA = Document("hdfs://lake/quota.txt", ["A directory over its quota refuses writes."])
+MANY_WORDS = " ".join(f"{n:04x}" for n in range(1_100))
 SETTINGS = QuerySettings(server=QueryServerSettings(listen="127.0.0.1:0"), max_stream_searches=2)
 
 
@@ -49,20 +56,28 @@ class FaultyEmbedder(HashingEmbedder):
         return await super().embed_query(text)
 
 
-@pytest.fixture
-async def channel(index: WrittenIndex, coordinator: Coordinator) -> AsyncIterator[grpc.aio.Channel]:
-    await index.holding(FAILOVER, QUOTA)
-    await index.begin("building")
+@asynccontextmanager
+async def serving(
+    index: WrittenIndex, coordinator: Coordinator, settings: QuerySettings
+) -> AsyncIterator[grpc.aio.Channel]:
     async with AsyncExitStack() as stack:
         bindings = await open_query(
             stack,
-            query=SETTINGS,
+            query=settings,
             chroma=index.chroma,
             coordinator=coordinator,
             embedder=FaultyEmbedder(),
         )
-        server = await stack.enter_async_context(GrpcServer.open(SETTINGS.server, bindings))
+        server = await stack.enter_async_context(GrpcServer.open(settings.server, bindings))
         yield await stack.enter_async_context(open_channel(server.address))
+
+
+@pytest.fixture
+async def channel(index: WrittenIndex, coordinator: Coordinator) -> AsyncIterator[grpc.aio.Channel]:
+    await index.holding(FAILOVER, QUOTA)
+    await index.begin("building")
+    async with serving(index, coordinator, SETTINGS) as channel:
+        yield channel
 
 
 @pytest.fixture
@@ -83,7 +98,8 @@ async def test_an_answer_holds_what_the_contract_promises(
     query: query_pb2_grpc.QueryServiceAsyncStub,
 ):
     answer = await query.Search(
-        asking(top_k=1, explain=True, filter="year = 2024", weights={"k1": 2.0}), timeout=10
+        asking(top_k=1, explain=True, filter="year = 2024", weights={"alpha": 0.5, "k1": 2.0}),
+        timeout=10,
     )
     [hit] = answer.hits
     assert hit.rank == 1
@@ -107,6 +123,8 @@ async def test_an_answer_holds_what_the_contract_promises(
     assert hit.parts.dense_rank == 1
     assert hit.parts.similarity > 0
     assert hit.parts.bm25 > 0
+    assert hit.parts.fused == pytest.approx(hit.score)
+    assert not hit.parts.HasField("cross_encoder")
     assert hit.score == pytest.approx(0.5 * hit.parts.dense + 0.5 * hit.parts.lexical, abs=1e-5)
     assert (answer.index_version, answer.generation) == (1, 1)
     assert not answer.degraded
@@ -121,6 +139,10 @@ async def test_an_answer_holds_what_the_contract_promises(
         normalisation=query_pb2.NORMALISATION_MIN_MAX,
         candidates=2,
         store_filter='{"year": {"$eq": 2024}}',
+        title=FusionOptions().title,
+        proximity=FusionOptions().proximity,
+        statistics_chunks=2,
+        corpus_statistics=False,
     )
 
 
@@ -131,6 +153,62 @@ async def test_without_explain_the_answer_is_plain(query: query_pb2_grpc.QuerySe
     assert not any(hit.HasField("parts") for hit in answer.hits)
 
 
+async def test_a_cross_encoder_scores_the_first_and_says_how_many(
+    index: WrittenIndex, coordinator: Coordinator, tmp_path: Path
+):
+    await index.holding(FAILOVER, QUOTA)
+    encoder = CrossEncoderSettings(folder=write_tiny(tmp_path), candidates=2, threads=1)
+    settings = SETTINGS.model_copy(update={"cross_encoder": encoder})
+    async with serving(index, coordinator, settings) as channel:
+        query = query_pb2_grpc.QueryServiceStub(channel)
+        answer = await query.Search(
+            asking(explain=True, rerank="RERANK_MODE_CROSS_ENCODER"), timeout=10
+        )
+        wanted = await query.Search(
+            asking(rerank="RERANK_MODE_CROSS_ENCODER", cross_encoder_candidates=3), timeout=10
+        )
+    assert not answer.degraded
+    assert (answer.cross_encoded, wanted.cross_encoded) == (2, 3)
+    scored = [hit.parts.HasField("cross_encoder") for hit in answer.hits]
+    assert scored == [True, True, False]
+    assert answer.hits[0].parts.cross_encoder >= answer.hits[1].parts.cross_encoder
+    assert answer.explanation.rerank == query_pb2.RERANK_MODE_CROSS_ENCODER
+    assert "cross_encode" in [timing.stage for timing in answer.timings]
+
+
+async def test_published_statistics_of_words_are_used(
+    index: WrittenIndex, coordinator: Coordinator
+):
+    await index.holding(FAILOVER, QUOTA)
+    await publish(coordinator, WordParts(index.chroma), "first", {7: 40, 9: 2})
+    async with serving(index, coordinator, SETTINGS) as channel:
+        query = query_pb2_grpc.QueryServiceStub(channel)
+        async with asyncio.timeout(20):
+            while True:
+                explanation = (await query.Search(asking(explain=True), timeout=10)).explanation
+                if explanation.corpus_statistics:
+                    break
+    assert explanation.statistics_chunks == 40
+
+
+async def test_the_servers_own_weights_are_its_defaults(
+    index: WrittenIndex, coordinator: Coordinator
+):
+    await index.holding(FAILOVER, QUOTA)
+    weights = RerankSettings(
+        alpha=0.25, k1=2, b=0.5, title=4, proximity=0.75, normalisation="theoretical"
+    )
+    settings = SETTINGS.model_copy(update={"rerank": weights})
+    async with serving(index, coordinator, settings) as channel:
+        query = query_pb2_grpc.QueryServiceStub(channel)
+        told = (await query.Search(asking(explain=True), timeout=10)).explanation
+        given = query_pb2.RerankWeights(alpha=1.0, title=0.0)
+        asked = (await query.Search(asking(explain=True, weights=given), timeout=10)).explanation
+    assert (told.alpha, told.k1, told.b, told.title, told.proximity) == (0.25, 2, 0.5, 4, 0.75)
+    assert told.normalisation == query_pb2.NORMALISATION_THEORETICAL
+    assert (asked.alpha, asked.title, asked.k1) == (1, 0, 2)
+
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 REFUSED: list[tuple[query_pb2.SearchRequest, grpc.StatusCode, str]] = [
     (query_pb2.SearchRequest(), INVALID, "collection: use 1 to 128"),
@@ -139,6 +217,8 @@ REFUSED: list[tuple[query_pb2.SearchRequest, grpc.StatusCode, str]] = [
     (query_pb2.SearchRequest(collection="docs"), INVALID, "text: give text or a vector"),
     (asking(text=" \n"), INVALID, "text: must not be blank"),
     (asking(text="é" * 4_097), INVALID, "text: at most 8,192 bytes, this has 8,194"),
+    (asking(text=MANY_WORDS), INVALID, "text: a query of more than"),
+    (asking(text=MANY_WORDS, rerank="RERANK_MODE_DENSE"), INVALID, "text: a query of more than"),
     (asking(top_k=-1), INVALID, "top_k: must be 1 to 1,000; 0 means 10"),
     (asking(top_k=1_001), INVALID, "top_k: must be 1 to 1,000; 0 means 10"),
     (asking(top_k=20, candidate_count=19), INVALID, "candidate_count: must be 20 to 2,000"),
@@ -157,6 +237,11 @@ REFUSED: list[tuple[query_pb2.SearchRequest, grpc.StatusCode, str]] = [
         "rerank: FUSED needs",
     ),
     (asking(vector=vector([1.0]), rerank="RERANK_MODE_LEXICAL"), INVALID, "rerank: LEXICAL needs"),
+    (
+        asking(vector=vector([1.0]), rerank="RERANK_MODE_CROSS_ENCODER"),
+        INVALID,
+        "CROSS_ENCODER nee",
+    ),
     (asking(rerank=99), INVALID, "rerank: 99 is no value of this field"),
     (asking(weights={"alpha": 1.1}), INVALID, "weights.alpha: must be 0 to 1"),
     (asking(weights={"alpha": float("nan")}), INVALID, "weights.alpha: must be 0 to 1"),
@@ -164,6 +249,19 @@ REFUSED: list[tuple[query_pb2.SearchRequest, grpc.StatusCode, str]] = [
     (asking(weights={"k1": 11}), INVALID, "weights.k1: must be 0 to 10"),
     (asking(weights={"b": 2}), INVALID, "weights.b: must be 0 to 1"),
     (asking(weights={"normalisation": 9}), INVALID, "weights.normalisation: 9 is no value"),
+    (asking(weights={"title": 101}), INVALID, "weights.title: must be 0 to 100"),
+    (asking(weights={"proximity": 11}), INVALID, "weights.proximity: must be 0 to 10"),
+    (asking(max_per_document=-1), INVALID, "max_per_document: must be 0 to 1,000"),
+    (
+        asking(cross_encoder_candidates=1_001),
+        INVALID,
+        "cross_encoder_candidates: must be 0 to 1,000",
+    ),
+    (
+        asking(rerank="RERANK_MODE_CROSS_ENCODER"),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "set query.cross_encoder.folder",
+    ),
     (asking(at_least="abc"), INVALID, "at_least: not a token from an acknowledgement"),
     (
         asking(at_least=encode_token(ConsistencyToken("default", "other", 1, 1))),
