@@ -10,24 +10,38 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
-def ndcg(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+def exponential_gain(grade: int) -> float:
+    """2^grade - 1: Burges et al., ICML 2005."""
+    return math.ldexp(1.0, min(max(grade, 0), 1_000)) - 1
+
+
+def linear_gain(grade: int) -> float:
+    """The grade itself: what trec_eval's ndcg_cut counts, and BEIR, which calls it."""
+    return float(max(grade, 0))
+
+
+def ndcg(
+    ranking: Sequence[str],
+    grades: Mapping[str, int],
+    k: int,
+    gain: Callable[[int], float] = exponential_gain,
+) -> float:
     """Normalised discounted cumulative gain of the first k, 0 to 1; 0.0 if nothing is relevant.
 
-    sum over ranks r = 1..k of (2^grade - 1) / log2(r + 1), divided by the same sum of the best
-    possible ranking. Discount and normalisation: Järvelin and Kekäläinen, ACM TOIS 20(4), 2002;
-    the gain 2^grade - 1: Burges et al., ICML 2005.
+    sum over ranks r = 1..k of gain(grade) / log2(r + 1), divided by the same sum of the best
+    possible ranking: Järvelin and Kekäläinen, ACM TOIS 20(4), 2002. The two gains agree where no
+    grade is above 1.
     """
-    best = _dcg(sorted(grades.values(), reverse=True)[:k])
-    return _dcg(grades.get(document, 0) for document in ranking[:k]) / best if best > 0 else 0.0
+    best = _dcg(sorted(map(gain, grades.values()), reverse=True)[:k])
+    found = _dcg(gain(grades.get(document, 0)) for document in ranking[:k])
+    return found / best if best > 0 else 0.0
 
 
-def _dcg(grades: Iterable[int]) -> float:
-    return math.fsum(
-        (2 ** max(grade, 0) - 1) / math.log2(rank + 1) for rank, grade in enumerate(grades, start=1)
-    )
+def _dcg(gains: Iterable[float]) -> float:
+    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
 
 
 def recall(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.passage import excerpt, printable, readable_source, shortened
+from client.quantities import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,16 +24,22 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from client.answers import Explanation, Hit, SearchResponse, StageTiming
+    from client.answers import Duplicate, Explanation, Hit, SearchResponse, StageTiming
     from common.doctor import Check
 
 PASSAGE_LINES = 4
 MAX_WIDTH = 100
 BAR_CELLS = 24
+# Duplicates named under a hit; what remains is counted.
+MOST_PLACES = 3
+# Cells that all parts of a score need.
+_ALL_PARTS = 66
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _DEGRADED = {
     "rerank_skipped": "time was short: ordered by meaning alone; allow a longer deadline",
     "stale_route": "the coordinator does not answer: the last known index version answered",
+    "cross_encoder_cut": "time was short: the cross-encoder scored fewer passages than it was to;"
+    " allow a longer deadline",
 }
 
 
@@ -60,7 +67,7 @@ def search_answer(
     if not response.hits:
         blocks += [Text("No passage was found; is the collection empty or the filter narrow?")]
     if explain:
-        blocks += _explained(response)
+        blocks += _explained(response, width)
     blocks += [Text(f"note: {_DEGRADED.get(why, why)}", "yellow") for why in response.degraded]
     blocks.append(Text(_footer(response), "dim"))
     return Constrain(Group(*blocks), width)
@@ -71,6 +78,8 @@ def _hit(hit: Hit, *, width: int, base: Path) -> RenderableType:
     room = width - margin
     source = readable_source(hit.source_uri, base=base)
     page = f" · p. {hit.page}" if hit.page else ""
+    if hit.merged_chunk_ids:
+        page += f" · {len(hit.merged_chunk_ids)} passages joined"
     title = printable(hit.title) or source.rpartition("/")[2]
     score = f"{hit.score:.3f}"
     head = Table.grid(expand=False, padding=0)
@@ -80,8 +89,20 @@ def _hit(hit: Hit, *, width: int, base: Path) -> RenderableType:
     head.add_row(Text(f"{hit.rank}."), Text(title, "bold"), Text(score, "cyan"))
     place = Text(shortened(source, room - len(page)) + page, "green", no_wrap=True)
     passage = excerpt(hit.text, hit.highlights, width=room, lines=PASSAGE_LINES)
-    body = Padding(Group(place, passage), (0, 0, 0, margin), expand=False)
-    return Group(head, body)
+    blocks = [place, passage]
+    if hit.duplicates:
+        blocks.append(Text(_also_in(hit.duplicates, room, base), "dim"))
+    return Group(head, Padding(Group(*blocks), (0, 0, 0, margin), expand=False))
+
+
+def _also_in(places: Sequence[Duplicate], room: int, base: Path) -> str:
+    """Where the text stands once more; each document once, a line each."""
+    sources = list(dict.fromkeys(readable_source(place.source_uri, base=base) for place in places))
+    lead, indent = "also in: ", " " * len("also in: ")
+    lines = [shortened(source, room - len(lead)) for source in sources[:MOST_PLACES]]
+    if len(sources) > MOST_PLACES:
+        lines.append(f"… and {len(sources) - MOST_PLACES} more")
+    return lead + f"\n{indent}".join(lines)
 
 
 def _footer(response: SearchResponse) -> str:
@@ -89,14 +110,16 @@ def _footer(response: SearchResponse) -> str:
     if response.explanation:
         candidates = response.explanation.candidates
         parts.append(f"{candidates} candidate{'' if candidates == 1 else 's'}")
-        parts.append(response.explanation.rerank)
+        parts.append(response.explanation.rerank.replace("_", "-"))
+        if response.cross_encoded:
+            parts[-1] += f" over {response.cross_encoded}"
     return " · ".join(parts)
 
 
-def _explained(response: SearchResponse) -> list[RenderableType]:
+def _explained(response: SearchResponse, width: int) -> list[RenderableType]:
     blocks: list[RenderableType] = []
     if any(hit.parts for hit in response.hits):
-        blocks += [_scores(response.hits), Text()]
+        blocks += [_scores(response.hits, width), Text()]
     if response.explanation:
         blocks += [_plan(response.explanation), Text()]
     if response.timings:
@@ -104,34 +127,47 @@ def _explained(response: SearchResponse) -> list[RenderableType]:
     return blocks
 
 
-def _scores(hits: Iterable[Hit]) -> Table:
+def _scores(hits: Iterable[Hit], width: int) -> Table:
+    """A line for each hit; what the title and nearness added stands there where there is room."""
+    scored = [(hit, hit.parts) for hit in hits if hit.parts]
+    crossed = any(parts.cross_encoder is not None for _, parts in scored)
+    added = width >= _ALL_PARTS + (7 if crossed else 0)
+    names = ["hit", "score", "cosine", "meaning", "BM25"]
+    names += ["title", "near"] if added else []
+    names += ["words", "cross"] if crossed else ["words"]
     table = plain_table()
-    for name in ("hit", "score", "cosine", "meaning", "BM25", "words"):
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("rank by meaning", justify="right")
-    for hit in hits:
-        if hit.parts:
-            table.add_row(
-                str(hit.rank),
-                f"{hit.score:.3f}",
-                f"{hit.parts.similarity:.3f}",
-                f"{hit.parts.dense:.3f}",
-                f"{hit.parts.bm25:.2f}",
-                f"{hit.parts.lexical:.3f}",
-                str(hit.parts.dense_rank),
-            )
+    for hit, parts in scored:
+        cells = [str(hit.rank), f"{hit.score:.3f}", f"{parts.similarity:.3f}", f"{parts.dense:.3f}"]
+        cells.append(f"{parts.bm25:.2f}")
+        cells += [f"{parts.title:.2f}", f"{parts.proximity:.2f}"] if added else []
+        cells.append(f"{parts.lexical:.3f}")
+        if crossed:
+            cells.append("" if parts.cross_encoder is None else f"{parts.cross_encoder:.2f}")
+        table.add_row(*cells, str(parts.dense_rank))
     return table
 
 
 def _plan(explanation: Explanation) -> Text:
     terms = " ".join(printable(term) for term in explanation.terms)
     lines = [f"terms   {terms or 'none'}"]
-    if explanation.rerank == "fused":
+    if explanation.rerank in {"fused", "cross_encoder"}:
         lines.append(
-            f"score   {explanation.alpha:g} · meaning + {1 - explanation.alpha:g} · words"
+            f"score   {explanation.alpha:.3g} · meaning + {1 - explanation.alpha:.3g} · words"
             f" (BM25 k1 {explanation.k1:g}, b {explanation.b:g};"
             f" {explanation.normalisation.replace('_', '-')})"
         )
+    if explanation.rerank != "dense" and explanation.statistics_chunks:
+        counted = number(explanation.statistics_chunks, "chunk")
+        whole = f"{counted} of the index version"
+        lines.append(
+            f"words   title {explanation.title:g}, nearness {explanation.proximity:g}; counted in"
+            f" {whole if explanation.corpus_statistics else f'the candidates, {counted}'}"
+        )
+    if explanation.rerank == "cross_encoder":
+        lines.append("order   the first by the cross-encoder, the others by the score")
     if explanation.store_filter:
         lines.append(f"filter  {printable(explanation.store_filter)}")
     return Text("\n".join(lines), "dim")
@@ -168,19 +204,6 @@ def findings(checks: Sequence[Check]) -> RenderableType:
         if check.cure:
             said.append(f"\n→ {printable(check.cure)}", "yellow")
         table.add_row(mark, Text(printable(check.name)), said)
-    return table
-
-
-def measured(modes: dict[str, dict[str, float]]) -> RenderableType:
-    """One line for each mode of an evaluation."""
-    table = plain_table()
-    table.add_column("mode")
-    names = list(dict.fromkeys(name for figures in modes.values() for name in figures))
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for mode, figures in modes.items():
-        digits = {name: 1 if name.endswith("_ms") else 3 for name in names}
-        table.add_row(mode, *(f"{figures[name]:.{digits[name]}f}" for name in names))
     return table
 
 

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from client.versions import Build, Collection, GoldenScore, IndexVersion, Verdict
+    from client.versions import (
+        Build,
+        Collection,
+        GoldenScore,
+        IndexVersion,
+        Verdict,
+        WordStatistics,
+    )
 
 _INDENT = 2
 _STATE_STYLES = {
@@ -150,6 +157,8 @@ def _facts(collection: Collection, version: IndexVersion) -> Iterable[tuple[str,
         yield "verified", _verdict(version.verdict)
         if version.verdict.golden:
             yield "golden", score_line(version.verdict.golden)
+    if version.word_statistics:
+        yield "words", _words(version.word_statistics, version.chunks)
     yield "embedder", Text(_written_with(version))
 
 
@@ -161,6 +170,15 @@ def _verdict(verdict: Verdict) -> Text:
     for finding in verdict.findings:
         said.append(f"\n{printable(finding)}")
     return said
+
+
+def _words(words: WordStatistics, chunks: int | None) -> Text:
+    """What was counted; a count that is not of all chunks is about to be renewed."""
+    said = Text(f"{count(words.terms)} in ")
+    if words.chunks != chunks:
+        said.append(f"{count(words.chunks)} of ", "yellow")
+    said.append(number(chunks, "chunk"))
+    return said.append(f", {moment(words.counted_at)}")
 
 
 def score_line(score: GoldenScore) -> Text:

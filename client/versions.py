@@ -70,6 +70,29 @@ class Forced:
 
 
 @dataclass(frozen=True, slots=True)
+class WordStatistics:
+    """How often each word occurs in an index version, as it was last counted and published.
+
+    Attributes:
+        chunks: counted over.
+        terms: different words.
+        text_words: words of all texts together.
+        title_words: of all titles.
+        analysis: rules by which texts were cut into words.
+        digest: SHA-256 of the table, hex.
+        counted_at: when.
+    """
+
+    chunks: int
+    terms: int
+    text_words: int
+    title_words: int
+    analysis: int
+    digest: str
+    counted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class IndexVersion:
     """One version.
 
@@ -91,6 +114,7 @@ class IndexVersion:
         forced: set when it was activated although it fell short.
         failure: why it is ``failed``.
         fence: of the build it was begun under.
+        word_statistics: None until its words were first counted.
     """
 
     number: int
@@ -110,6 +134,7 @@ class IndexVersion:
     forced: Forced | None = None
     failure: str = ""
     fence: int = 0
+    word_statistics: WordStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +244,9 @@ def to_version(message: collections_pb2.IndexVersion) -> IndexVersion:
         forced=_forced(message.forced) if message.HasField("forced") else None,
         failure=message.failure,
         fence=message.fence,
+        word_statistics=(
+            _words(message.word_statistics) if message.HasField("word_statistics") else None
+        ),
     )
 
 
@@ -255,6 +283,18 @@ def _verdict(message: collections_pb2.Verdict) -> Verdict:
 
 def _forced(message: collections_pb2.Forced) -> Forced:
     return Forced(message.by, _time(message, "at"))
+
+
+def _words(message: collections_pb2.WordStatistics) -> WordStatistics:
+    return WordStatistics(
+        chunks=message.chunks,
+        terms=message.terms,
+        text_words=message.text_words,
+        title_words=message.title_words,
+        analysis=message.analysis,
+        digest=message.digest,
+        counted_at=_time(message, "counted_at"),
+    )
 
 
 def _build(message: collections_pb2.Build) -> Build:

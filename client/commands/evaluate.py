@@ -10,12 +10,14 @@ import typer
 from client.commands.options import Config, Json, Target, Tenant  # noqa: TC001  # typer reads them
 
 if TYPE_CHECKING:
-    from client.answers import RerankMode
     from client.client import SluiceClient
-    from client.evaluation import Progress
+    from client.evaluation import Plan
+    from client.figures import Evaluation
     from client.judged import JudgedSet
+    from client.judged_collection import Progress
 
-MODES: tuple[RerankMode, ...] = ("dense", "fused", "lexical")
+# Names of ``client.evaluation.MODES``, which takes long to import.
+_MODES = ("dense", "bm25", "fused", "reranked")
 
 
 def evaluate(
@@ -24,12 +26,45 @@ def evaluate(
     ],
     *,
     modes: Annotated[
-        str, typer.Option("--modes", help="Of dense, fused and lexical, separated by commas.")
+        str,
+        typer.Option(
+            "--modes",
+            help="Of dense, bm25, fused and reranked, separated by commas; the others are"
+            " compared with the first.",
+        ),
     ] = "dense,fused",
+    split: Annotated[
+        str, typer.Option("--split", help="Whose judgements: qrels/SPLIT.tsv.")
+    ] = "test",
     candidates: Annotated[
         int,
-        typer.Option("--candidates", min=100, max=1000, help="Passages ranked for each query."),
+        typer.Option(
+            "--candidates",
+            min=100,
+            max=1000,
+            help="Passages ranked for each query; bm25 takes as many as it may, 2,000.",
+        ),
     ] = 200,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=64, help="Queries under way at once.")
+    ] = 1,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait/--no-wait",
+            help="Wait, a minute at most, until the server has counted the corpus's words.",
+        ),
+    ] = True,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Write a page with plots, for people."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write what each query got, as JSON lines, to check."
+        ),
+    ] = None,
     target: Target = None,
     tenant: Tenant = None,
     config: Config = None,
@@ -40,65 +75,93 @@ def evaluate(
     Without --target it starts a server of its own and removes its data afterwards.
     """
     import asyncio  # noqa: PLC0415  # imported when the command runs
+    import json  # noqa: PLC0415  # as above
     import os  # noqa: PLC0415  # as above
     import tempfile  # noqa: PLC0415  # as above
 
-    from client import render  # noqa: PLC0415  # as above
+    from client import render, render_evaluation  # noqa: PLC0415  # as above
     from client.commands.session import (  # noqa: PLC0415  # as above
         ask,
         connection,
         print_json,
         session,
     )
+    from client.evaluation import Plan, run_lines  # noqa: PLC0415  # as above
+    from client.evaluation_page import page  # noqa: PLC0415  # as above
     from client.judged import read_judged_set  # noqa: PLC0415  # as above
     from client.local_server import local_server  # noqa: PLC0415  # as above
     from client.progress import progress_bars  # noqa: PLC0415  # as above
     from client.settings import Connection  # noqa: PLC0415  # as above
+    from common.errors import InvalidArgument  # noqa: PLC0415  # as above
 
-    chosen = _modes(modes)
-    judged = read_judged_set(dataset_dir)
+    for option, file in (("--report", report), ("--out", out)):
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            raise InvalidArgument(
+                f"{file} cannot be written; name a file in a folder", field=option
+            )
+    plan = Plan(_modes(modes), candidates, concurrency)
+    judged = read_judged_set(dataset_dir, split)
     console = render.open_console(stderr=True)
 
-    async def work(client: SluiceClient) -> dict[str, dict[str, float]]:
+    async def work(client: SluiceClient) -> Evaluation:
         with progress_bars(console) as told:
-            return await _measure(client, judged, chosen, candidates, told)
+            return await _measure(client, judged, plan, told, wait=wait, own=not target)
 
-    async def alone(folder: Path) -> dict[str, dict[str, float]]:
+    async def alone(folder: Path) -> Evaluation:
         async with local_server(folder, environ=os.environ, config=config) as address:
             return await session(Connection(target=address), work)
 
     if target:
-        figures = ask(connection(config, target, tenant), work)
+        found = ask(connection(config, target, tenant), work)
     else:
         with tempfile.TemporaryDirectory(prefix="sluice-eval-") as folder:
-            figures = asyncio.run(alone(Path(folder)))
+            found = asyncio.run(alone(Path(folder)))
+    if out is not None:
+        lines = (json.dumps(line) for line in run_lines(judged, found.asked))
+        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    if report is not None:
+        report.write_text(page(found), encoding="utf-8")
     if as_json:
-        print_json({"dataset": judged.name, "queries": len(judged.queries), "modes": figures})
+        print_json(found.to_json())
     else:
-        typer.echo(f"{judged.name}: {len(judged.queries)} queries")
-        render.open_console().print(render.measured(figures))
+        render.open_console().print(render_evaluation.evaluated(found))
 
 
 async def _measure(
-    client: SluiceClient,
-    judged: JudgedSet,
-    modes: tuple[RerankMode, ...],
-    candidates: int,
-    told: Progress,
-) -> dict[str, dict[str, float]]:
-    from client.evaluation import measure, write_corpus  # noqa: PLC0415  # as above
+    client: SluiceClient, judged: JudgedSet, plan: Plan, told: Progress, *, wait: bool, own: bool
+) -> Evaluation:
+    from datetime import UTC, datetime  # noqa: PLC0415  # as above
 
-    collection = await write_corpus(client, judged, told)
-    figures: dict[str, dict[str, float]] = {}
-    for mode in modes:
-        found = await measure(client, judged, collection, mode, depth=candidates, progress=told)
-        figures[mode] = found.to_json()
-    return figures
+    from client.evaluation import MODES, ask_all  # noqa: PLC0415  # as above
+    from client.evaluation_settings import notes, settings  # noqa: PLC0415  # as above
+    from client.figures import Evaluation, figures  # noqa: PLC0415  # as above
+    from client.judged_collection import (  # noqa: PLC0415  # as above
+        STATISTICS_WAIT_S,
+        await_statistics,
+        write_corpus,
+    )
+
+    now = datetime.now(UTC)
+    written = await write_corpus(client, judged, told, {mode: MODES[mode] for mode in plan.modes})
+    waits = wait and any(mode != "dense" for mode in plan.modes)
+    counted = await await_statistics(
+        client, judged, written, wait_s=STATISTICS_WAIT_S if waits else 0, progress=told
+    )
+    asked = await ask_all(client, judged, written, plan, told)
+    modes = figures(asked, plan.candidates)
+    return Evaluation(
+        judged=judged,
+        modes=modes,
+        asked=asked,
+        statistics="corpus" if counted.explanation.corpus_statistics else "candidates",
+        settings=settings(judged, written, counted, plan, now=now, own=own),
+        notes=tuple(notes(judged, counted, plan, modes)),
+    )
 
 
-def _modes(text: str) -> tuple[RerankMode, ...]:
+def _modes(text: str) -> tuple[str, ...]:
+    """The modes named, each once; ``lexical`` is an older name of ``bm25``."""
     named = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    known = tuple(mode for mode in MODES if mode in named)
-    if len(known) != len(named):
-        raise typer.BadParameter(f"use one or more of {', '.join(MODES)}, separated by commas")
-    return tuple(sorted(known, key=named.index))
+    if not set(named) <= {*_MODES, "lexical"} or {"bm25", "lexical"} <= set(named):
+        raise typer.BadParameter(f"use one or more of {', '.join(_MODES)}, separated by commas")
+    return named

@@ -23,12 +23,61 @@ def search(
         ),
     ] = "",
     rerank: Annotated[
-        Literal["dense", "fused", "lexical"] | None,
-        typer.Option("--rerank", help="By meaning, by both (the default), or by words."),
+        Literal["dense", "fused", "lexical", "cross-encoder"] | None,
+        typer.Option(
+            "--rerank",
+            help="By meaning, by both (the default), by words, or by both and then by the"
+            " server's cross-encoder.",
+        ),
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option("--alpha", min=0, max=1, help="Share of meaning in fused.")
+        float | None,
+        typer.Option(
+            "--alpha", min=0, max=1, help="Share of meaning in fused; else it suits the query."
+        ),
     ] = None,
+    k1: Annotated[
+        float | None, typer.Option("--k1", min=0, max=10, help="Term saturation of BM25.")
+    ] = None,
+    b: Annotated[
+        float | None, typer.Option("--b", min=0, max=1, help="Length normalisation of BM25.")
+    ] = None,
+    title_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--title-weight", min=0, max=100, help="What a word counts in the title, 1 in the text."
+        ),
+    ] = None,
+    proximity_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--proximity-weight", min=0, max=10, help="What words add that stand near each other."
+        ),
+    ] = None,
+    cross_encoder_candidates: Annotated[
+        int,
+        typer.Option(
+            "--cross-encoder-candidates",
+            min=0,
+            max=1000,
+            help="Passages the cross-encoder may score; 0: the server's default.",
+        ),
+    ] = 0,
+    max_per_document: Annotated[
+        int,
+        typer.Option("--max-per-document", min=0, help="Passages of one document; 0: any number."),
+    ] = 0,
+    keep_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--keep-duplicates",
+            help="Show passages that say nearly the same each by itself, not as one.",
+        ),
+    ] = False,
+    merge: Annotated[
+        bool,
+        typer.Option("--merge", help="Join passages that follow each other in a document."),
+    ] = False,
     candidates: Annotated[
         int, typer.Option("--candidates", help="Passages to choose from; 0: the server's default.")
     ] = 0,
@@ -67,8 +116,16 @@ def search(
         top_k=top_k,
         candidates=candidates,
         filter=filter_,
-        rerank=rerank,
+        rerank="cross_encoder" if rerank == "cross-encoder" else rerank,
         alpha=alpha,
+        k1=k1,
+        b=b,
+        title_weight=title_weight,
+        proximity_weight=proximity_weight,
+        cross_encoder_candidates=cross_encoder_candidates,
+        max_per_document=max_per_document,
+        keep_duplicates=keep_duplicates,
+        merge_neighbours=merge,
         at_least=at_least,
         index_version=index_version,
         # A person sees the plan in the footer; it costs next to nothing.

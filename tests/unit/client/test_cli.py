@@ -142,6 +142,8 @@ def test_a_command_chooses_its_exit_code(run):
         ("search", "a question"),
         ("search", "a question", "--collection", "docs", "--rerank", "best"),
         ("search", "a question", "--collection", "docs", "--alpha", "2"),
+        ("search", "a question", "--collection", "docs", "--title-weight", "101"),
+        ("search", "a question", "--collection", "docs", "--max-per-document", "-1"),
         ("collections", "activate", "docs", "0"),
         ("eval", "no/such/folder"),
     ],
@@ -150,10 +152,19 @@ def test_wrong_usage_is_exit_code_2(run, args):
     assert run(*args).exit_code == 2
 
 
-def test_an_unknown_mode_is_wrong_usage(run, tmp_path):
-    result = run("eval", str(tmp_path), "--modes", "dense,best")
+@pytest.mark.parametrize("modes", ["dense,best", "bm25,lexical", ""])
+def test_modes_that_are_none_or_the_same_are_wrong_usage(run, tmp_path, modes):
+    result = run("eval", str(tmp_path), "--modes", modes)
     assert result.exit_code == 2
-    assert "dense, fused, lexical" in result.stderr
+    assert "dense, bm25, fused, reranked" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--report", "--out"])
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(run, tmp_path, option):
+    for file in (tmp_path, tmp_path / "no/such/folder/file"):
+        result = run("eval", str(tmp_path), option, str(file))
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: {option}: {file} cannot be written")
 
 
 def test_settings_that_cannot_work_are_named(run, tmp_path):

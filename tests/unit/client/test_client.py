@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from asyncio.subprocess import PIPE
@@ -12,7 +13,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from client.answers import SearchQuery
+from client.answers import Duplicate, ScoreParts, SearchQuery, Span, to_response
 from client.cli import app
 from client.client import SluiceClient
 from client.indexing import BATCH_DOCUMENTS, Document
@@ -212,6 +213,14 @@ async def test_a_question_travels_whole():
         alpha=0.25,
         at_least="token",
         explain=True,
+        k1=0.0,
+        b=0.5,
+        title_weight=3.0,
+        proximity_weight=0.25,
+        max_per_document=2,
+        keep_duplicates=True,
+        merge_neighbours=True,
+        cross_encoder_candidates=40,
     )
     async with connected(searcher=searcher, tenant="acme") as client:
         answer = await client.search(query)
@@ -225,9 +234,13 @@ async def test_a_question_travels_whole():
         candidate_count=50,
         filter="year > 1",
         rerank=query_pb2.RERANK_MODE_LEXICAL,
-        weights=query_pb2.RerankWeights(alpha=0.25),
+        weights=query_pb2.RerankWeights(alpha=0.25, k1=0.0, b=0.5, title=3.0, proximity=0.25),
         at_least="token",
         explain=True,
+        max_per_document=2,
+        keep_duplicates=True,
+        merge_neighbours=True,
+        cross_encoder_candidates=40,
     )
     assert list(by_vector.vector.values) == [0.5, 0.25]
     assert by_vector.index_version == 8
@@ -246,6 +259,70 @@ async def test_the_command_asks_one_version_or_after_one_write():
     assert [(request.index_version, request.at_least) for request in searcher.asked] == [
         (8, ""),
         (0, "token"),
+    ]
+
+
+async def test_an_answer_arrives_whole():
+    place = query_pb2.Duplicate(chunk_id="e:1:0", document_id="e", source_uri="doc://e", title="E")
+    place.span.end = 9
+    scored = query_pb2.ScoreParts(bm25=5.0, title=2.0, proximity=1.0, fused=0.5, cross_encoder=0.0)
+    plain = query_pb2.ScoreParts(bm25=4.0)
+    told = query_pb2.Explanation(
+        rerank=query_pb2.RERANK_MODE_CROSS_ENCODER,
+        normalisation=query_pb2.NORMALISATION_MIN_MAX,
+        title=2.5,
+        proximity=0.75,
+        statistics_chunks=9,
+        corpus_statistics=True,
+    )
+    message = query_pb2.SearchResponse(
+        hits=[
+            query_pb2.Hit(
+                rank=1, duplicates=[place], merged_chunk_ids=["c:0", "c:1"], parts=scored
+            ),
+            query_pb2.Hit(rank=2, parts=plain),
+        ],
+        degraded=[query_pb2.DEGRADATION_CROSS_ENCODER_CUT],
+        explanation=told,
+        cross_encoded=1,
+    )
+    answer = to_response(message)
+    first, second = answer.hits
+    assert first.duplicates == (Duplicate("e:1:0", "e", "doc://e", "E", Span(0, 9)),)
+    assert first.merged_chunk_ids == ("c:0", "c:1")
+    assert first.parts == ScoreParts(0, 0, 5.0, 0, 0, 2.0, 1.0, 0.5, 0.0)
+    assert second.parts is not None
+    assert second.parts.cross_encoder is None
+    assert (second.duplicates, second.merged_chunk_ids) == ((), ())
+    assert (answer.cross_encoded, answer.degraded) == (1, ("cross_encoder_cut",))
+    assert answer.explanation is not None
+    assert answer.explanation.rerank == "cross_encoder"
+    assert (answer.explanation.title, answer.explanation.proximity) == (2.5, 0.75)
+    assert (answer.explanation.statistics_chunks, answer.explanation.corpus_statistics) == (9, True)
+    json.dumps(answer.to_json())
+
+
+async def test_every_option_of_the_command_reaches_the_server():
+    searcher = a_searcher()
+    async with connected(searcher=searcher) as client:
+        ask = ["search", "why", "--collection", "docs", "--target", client._target]
+        ask += ["--rerank", "cross-encoder", "--cross-encoder-candidates", "7", "--merge"]
+        ask += ["--max-per-document", "2", "--keep-duplicates", "--alpha", "0.5", "--k1", "2"]
+        ask += ["--b", "0.25", "--title-weight", "3", "--proximity-weight", "1", "--json"]
+        result = await asyncio.to_thread(CliRunner().invoke, app, ask)
+    assert result.exit_code == 0
+    assert searcher.asked == [
+        query_pb2.SearchRequest(
+            collection="docs",
+            text="why",
+            top_k=5,
+            rerank=query_pb2.RERANK_MODE_CROSS_ENCODER,
+            weights=query_pb2.RerankWeights(alpha=0.5, k1=2, b=0.25, title=3, proximity=1),
+            max_per_document=2,
+            keep_duplicates=True,
+            merge_neighbours=True,
+            cross_encoder_candidates=7,
+        )
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from client.client import SluiceClient
 from client.collection_calls import Begun, Deleted
 from client.verification import DocumentFault, Exam, GoldenMiss
-from client.versions import Build, Forced, GoldenScore, Verdict
+from client.versions import Build, Forced, GoldenScore, Verdict, WordStatistics
 from common.errors import Contended, FailedPrecondition
 from common.golden import GoldenCase
 from sluice.collections.v1 import collections_pb2 as pb
@@ -192,6 +192,12 @@ async def test_a_collection_comes_back_with_its_build_and_the_life_of_its_versio
         forced=pb.Forced(by="bob@lake"),
         fence=40,
     )
+    kept.word_statistics.CopyFrom(
+        pb.WordStatistics(
+            table="t", chunks=9, terms=5, text_words=70, title_words=6, parts=1, analysis=1
+        )
+    )
+    kept.word_statistics.counted_at.FromDatetime(MOMENT)
     kept.retired_at.FromDatetime(MOMENT)
     kept.verdict.verified_at.FromDatetime(MOMENT)
     kept.forced.at.FromDatetime(MOMENT)
@@ -227,3 +233,5 @@ async def test_a_collection_comes_back_with_its_build_and_the_life_of_its_versio
     assert listed.build is None
     (first,) = listed.versions
     assert (first.verdict, first.forced, first.retired_at) == (None, None, None)
+    assert first.word_statistics is None
+    assert seen.word_statistics == WordStatistics(9, 5, 70, 6, 1, "", MOMENT)

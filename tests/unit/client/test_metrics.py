@@ -4,7 +4,7 @@ from math import log2
 
 import pytest
 
-from client.metrics import ndcg, percentile, recall, reciprocal_rank
+from client.metrics import linear_gain, ndcg, percentile, recall, reciprocal_rank
 
 GRADES = {"a": 3, "b": 2, "c": 1, "d": 0}
 
@@ -15,6 +15,23 @@ def test_ndcg_uses_the_exponential_gain_and_the_logarithmic_discount():
     best = 7 / log2(2) + 3 / log2(3) + 1 / log2(4)
     assert ndcg(["c", "x", "a"], GRADES, 10) == pytest.approx(found / best)
     assert found / best == pytest.approx(0.4790, abs=1e-4)
+
+
+def test_ndcg_with_the_grade_as_gain_is_that_of_trec_eval():
+    # gains: c 1, x 0, a 3; best possible a 3, b 2, c 1
+    found = 1 / log2(2) + 0 / log2(3) + 3 / log2(4)
+    best = 3 / log2(2) + 2 / log2(3) + 1 / log2(4)
+    assert ndcg(["c", "x", "a"], GRADES, 10, linear_gain) == pytest.approx(found / best)
+
+
+def test_both_gains_agree_where_relevance_is_yes_or_no():
+    judged = {"a": 1, "b": 1, "c": 0, "d": -1}
+    ranking = ["d", "a", "c", "b"]
+    assert ndcg(ranking, judged, 10) == ndcg(ranking, judged, 10, linear_gain)
+
+
+def test_a_grade_below_zero_neither_helps_nor_harms():
+    assert ndcg(["d", "a"], {"a": 1, "d": -1}, 10) == ndcg(["x", "a"], {"a": 1}, 10)
 
 
 def test_ndcg_of_the_best_ranking_is_one_and_of_no_ranking_zero():

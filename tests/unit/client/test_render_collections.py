@@ -20,6 +20,7 @@ from client.versions import (
     GoldenScore,
     IndexVersion,
     Verdict,
+    WordStatistics,
 )
 from common.verification import ManifestReport
 from tests.unit.client.terminal import lines, shown
@@ -168,6 +169,14 @@ def test_a_collection_is_shown_with_the_life_of_its_versions_newest_first():
         "            ended      2026-01-02 03:04",
         embedder,
     ]
+
+
+@pytest.mark.parametrize(("chunks", "of_all"), [(56_789, "56,789"), (56_000, "56,000 of 56,789")])
+def test_what_is_known_of_the_words_is_told(chunks, of_all):
+    words = WordStatistics(chunks, 12_345, 999, 9, 1, "0" * 64, NOW)
+    told = text_of(collection_detail(collection(version(word_statistics=words)), now=NOW))
+    line = f"words      12,345 in {of_all} chunks, 2026-01-02 03:04"
+    assert told[-2].strip() == line
 
 
 def fault(kind, name="a", surplus=0):
