@@ -88,6 +88,8 @@ bench: setup ## Run the benchmarks in their quick form
 	$(BIN)/python -m bench ingest --quick --json
 	$(BIN)/python -m bench hdfs --quick --json
 	$(BIN)/python -m bench swap --quick --json
+	$(BIN)/python -m bench rerank --quick --json
+	$(BIN)/python -m bench query --quick --json
 
 .PHONY: lock
 lock: $(VENV)/.ready ## Resolve the dependencies again and pin them with hashes

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = (
+    "bm25s",
     "chromadb",
     "grpcio",
     "hdfs-native",
@@ -15,6 +16,7 @@ PACKAGES = (
     "numpy",
     "onnxruntime",
     "pyarrow",
+    "rank-bm25",
     "sluice",
     "tokenizers",
 )
