@@ -90,6 +90,11 @@ class Chroma:
         self._batch_size = client.get_max_batch_size()
         self._late: set[asyncio.Future[Any]] = set()
 
+    @property
+    def max_request_bytes(self) -> int:
+        """Bytes that one request of records may have."""
+        return self._settings.max_request_bytes
+
     async def call(self, function: Callable[..., Any], *args: object, **kwargs: object) -> Any:  # noqa: ANN401 — as in __init__
         """Run one blocking call of the client; its failure becomes one of our errors.
 
@@ -253,7 +258,7 @@ class ChromaCollection:
         *,
         ids: Sequence[str],
         embeddings: NDArray[np.float32],
-        documents: Sequence[str],
+        documents: Sequence[str] | None,
         metadatas: Sequence[Mapping[str, MetadataValue]],
     ) -> None:
         """Write records in their order, in as many requests as Chroma's limits ask for.
@@ -261,19 +266,20 @@ class ChromaCollection:
         Args:
             ids: n different ids.
             embeddings: shape (n, dimension).
-            documents: n texts.
+            documents: n texts, which Chroma makes searchable by their words; None for none.
             metadatas: n flat mappings.
         """
+        texts = documents if documents is not None else [""] * len(ids)
         sizes = [
             len(text.encode()) + _metadata_bytes(metadata)
-            for text, metadata in zip(documents, metadatas, strict=True)
+            for text, metadata in zip(texts, metadatas, strict=True)
         ]
         for part in self._chroma.batches(sizes, dimension=embeddings.shape[1]):
             await self._chroma.write(
                 self._collection.upsert,
                 ids=list(ids[part]),
                 embeddings=embeddings[part],
-                documents=list(documents[part]),
+                documents=list(documents[part]) if documents is not None else None,
                 metadatas=[dict(metadata) for metadata in metadatas[part]],
             )
 

@@ -17,6 +17,8 @@ from common.errors import Contended, FailedPrecondition
 from indexer.verification import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from common.coordination import IndexRegistry, VersionRecord
     from indexer.golden import Ask, Exam
     from indexer.store import VectorStore
@@ -26,13 +28,35 @@ if TYPE_CHECKING:
 _UNFINISHED = "its verification did not come to an end; verify it again"
 
 
+async def _uncounted(record: VersionRecord) -> None:
+    """Leave a version without word statistics."""
+    del record
+
+
 class Examination:
     """Examines versions for the services of this process."""
 
-    def __init__(self, registry: IndexRegistry, versions: Versions, ask: Ask) -> None:
+    def __init__(
+        self,
+        registry: IndexRegistry,
+        versions: Versions,
+        ask: Ask,
+        *,
+        count_words: Callable[[VersionRecord], Awaitable[None]] | None = None,
+    ) -> None:
+        """Construct it.
+
+        Args:
+            registry: the records.
+            versions: what they name.
+            ask: asks query servers.
+            count_words: brings the word statistics of a version up to date before it can be
+                searched; it takes a bounded time and never fails.
+        """
         self._registry = registry
         self._versions = versions
         self._ask = ask
+        self._count_words = count_words or _uncounted
 
     async def examine(
         self,
@@ -61,6 +85,7 @@ class Examination:
             )
         async with self._versions.reading(record) as store:
             if fence and record.state is VersionState.BUILDING:
+                await self._count_words(record)
                 record = await self._end_build(record, fence, store)
             found = await verify(
                 store,

@@ -13,6 +13,7 @@ from common.coordination.codec import (
     golden_message,
     pointer_message,
     version_message,
+    word_statistics_message,
 )
 from common.errors import InvalidArgument
 from common.records import from_proto
@@ -27,7 +28,7 @@ from sluice.index.v1 import index_pb2 as index
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from common.coordination import CollectionState, VersionRecord
+    from common.coordination import CollectionState, VersionRecord, WordStatisticsRecord
     from indexer.containers import ContainerDeleted
     from indexer.faults import Fault
     from indexer.golden import Miss
@@ -133,20 +134,28 @@ def collection(
 ) -> collections.Collection:
     """A collection; ``counts`` are (documents, chunks) by version where they were taken now."""
     counts = counts or {}
+    statistics = {one.number: one for one in state.statistics}
     return collections.Collection(
         tenant=state.tenant,
         name=state.name,
         active=pointer_message(state.active) if state.active else None,
-        versions=[index_version(record, counts.get(record.number)) for record in state.versions],
+        versions=[
+            index_version(record, counts.get(record.number), statistics.get(record.number))
+            for record in state.versions
+        ],
         build=build_message(state.build) if state.build else None,
     )
 
 
 def index_version(
-    record: VersionRecord, counts: tuple[int, int] | None = None
+    record: VersionRecord,
+    counts: tuple[int, int] | None = None,
+    statistics: WordStatisticsRecord | None = None,
 ) -> collections.IndexVersion:
     """A version; ``counts`` are (documents, chunks) instead of those of its last verification."""
     message = version_message(record)
+    if statistics is not None:
+        message.word_statistics.CopyFrom(word_statistics_message(statistics))
     if counts is not None:
         message.counts.CopyFrom(collections.Counts(documents=counts[0], chunks=counts[1]))
     return message

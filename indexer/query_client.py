@@ -71,7 +71,13 @@ class QueryClient:
             SluiceError: what the search failed with at every server.
         """
         request = query_pb2.SearchRequest(
-            tenant=tenant, collection=collection, text=query, top_k=depth, index_version=version
+            tenant=tenant,
+            collection=collection,
+            text=query,
+            top_k=depth,
+            index_version=version,
+            # A source counts as found wherever else its text stands.
+            keep_duplicates=True,
         )
 
         async def search(channel: grpc.aio.Channel) -> query_pb2.SearchResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -14,13 +15,16 @@ from common.coordination import (
     CoordinatorSettings,
     IndexRegistry,
     Pins,
+    StatisticsRegistry,
     advertised,
     open_coordinator,
 )
 from common.embedding import EmbeddingSettings, open_embedder
+from common.errors import SluiceError
 from common.requester import requester
 from common.rpc import GrpcServer, ServiceBinding
-from common.telemetry import Telemetry, TelemetrySettings
+from common.telemetry import Telemetry, TelemetrySettings, describe_exception
+from common.word_parts import WordParts
 from indexer.chunking import ChunkingSettings, SentenceChunker, chunking_spec
 from indexer.collections_service import CollectionsServicer
 from indexer.collector import Collector
@@ -33,15 +37,20 @@ from indexer.query_client import QueryClient
 from indexer.settings import IndexerSettings
 from indexer.store import ChromaCatalog
 from indexer.versions import Versions
+from indexer.word_counts import Counter, Counting, Ledgers, Publisher
+from rerank_zig import ANALYSIS, RerankLibrary
 from sluice.collections.v1 import collections_pb2, collections_pb2_grpc
 from sluice.index.v1 import index_pb2, index_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from common.chroma import Chroma
     from common.coordination import Coordinator
     from common.embedding import Embedder
+    from indexer.settings import WordCountSettings
+
+logger = logging.getLogger(__name__)
 
 SERVICE = "indexer"
 INDEX_SERVICE = index_pb2.DESCRIPTOR.services_by_name["IndexService"].full_name
@@ -107,6 +116,7 @@ async def open_indexer(
         tokenizer=embedder.spec.digest,
     )
     stack.push_async_callback(pipeline.aclose)
+    counting = await _counting(stack, indexer.word_counts, chroma, coordinator)
     versions = Versions(
         coordinator,
         registry,
@@ -115,9 +125,10 @@ async def open_indexer(
         holder=holder,
         embedder=embedder.spec,
         chunking=spec,
+        changed=counting.written if counting else None,
     )
     collector = Collector(coordinator, registry, stores, indexer.retention, holder=holder)
-    await stack.enter_async_context(_collecting(collector))
+    await stack.enter_async_context(_running(collector.run(), "collector"))
     index = IndexServicer(indexer, pipeline, versions)
     collections = CollectionsServicer(
         registry,
@@ -125,7 +136,12 @@ async def open_indexer(
         stores,
         versions,
         first_versions=FirstVersions(registry, versions, pins, embedder.spec, spec),
-        examination=Examination(registry, versions, ask),
+        examination=Examination(
+            registry,
+            versions,
+            ask,
+            count_words=counting.bring_up_to_date if counting else None,
+        ),
         collector=collector,
         pipeline=pipeline,
     )
@@ -187,10 +203,31 @@ async def run(
         await stop.wait()
 
 
+async def _counting(
+    stack: AsyncExitStack, settings: WordCountSettings, chroma: Chroma, coordinator: Coordinator
+) -> Counting | None:
+    """Begin to count words; None, and a warning, where the native library cannot be used."""
+    try:
+        library = await asyncio.to_thread(RerankLibrary.load)
+    except SluiceError as error:
+        logger.warning(
+            "words are not counted, so ranking weighs them by the candidates of each query",
+            extra=describe_exception(error),
+        )
+        return None
+    ledgers = await asyncio.to_thread(Ledgers, settings.folder, ANALYSIS)
+    stack.push_async_callback(ledgers.aclose)
+    publisher = Publisher(StatisticsRegistry(coordinator), WordParts(chroma))
+    counter = Counter(ChromaCatalog(chroma), ledgers, publisher, library)
+    counting = Counting(IndexRegistry(coordinator), counter, ledgers, settings)
+    await stack.enter_async_context(_running(counting.run(), "word-counts"))
+    return counting
+
+
 @asynccontextmanager
-async def _collecting(collector: Collector) -> AsyncIterator[None]:
-    """Collect while the context is open; a collection that is cut short goes on later."""
-    running = asyncio.create_task(collector.run(), name="collector")
+async def _running(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """Run what goes on for ever while the context is open; what is cut short goes on later."""
+    running = asyncio.create_task(work, name=name)
     try:
         yield
     finally:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 from common import records
 from common.identity import parse_chunk_id
+from common.word_parts import words_collection
 from indexer.nodes import Attributes, ChunkRecord, attributes_digest, moved
 from indexer.reconcile import HeldChunk
 
@@ -34,6 +35,14 @@ _PAGE_RECORDS = 4096
 _PAGE_IDS = 20_000
 # Chunks of a container up to which reading them all is cheaper than a filter on the version.
 _FEW_CHUNKS = 1000
+
+
+class ChunkWords(NamedTuple):
+    """What of a chunk has words; both are fixed with its id."""
+
+    id: str
+    title: str
+    text: str
 
 
 class VectorStore(Protocol):
@@ -86,6 +95,10 @@ class VectorStore(Protocol):
         """What is held of these at most 1,000 chunks, in no promised order."""
         ...
 
+    async def words(self, chunk_ids: Sequence[str]) -> list[ChunkWords]:
+        """Titles and texts of those of these at most 1,000 chunks that are held, in no order."""
+        ...
+
     async def ids_of(self, document_ids: Sequence[str]) -> list[str]:
         """Ids of all chunks held of these at most 1,000 documents, read at one moment."""
         ...
@@ -111,7 +124,7 @@ class StoreCatalog(Protocol):
         ...
 
     async def delete(self, name: str) -> None:
-        """Delete a store; one that is not there is fine."""
+        """Delete a store and the tables of its words; one that is not there is fine."""
         ...
 
 
@@ -130,7 +143,8 @@ class ChromaCatalog:
         return ChromaVectorStore(await self._chroma.collection(name))
 
     async def delete(self, name: str) -> None:
-        """Delete a store; one that is not there is fine."""
+        """Delete a store and the tables of its words; one that is not there is fine."""
+        await self._chroma.delete_collection(words_collection(name))
         await self._chroma.delete_collection(name)
 
 
@@ -216,6 +230,16 @@ class ChromaVectorStore:
         """What is held of these at most 1,000 chunks, in no promised order."""
         page = await self._collection.get(ids=chunk_ids)
         return [held_chunk(*record) for record in zip(page.ids, page.metadatas or (), strict=True)]
+
+    async def words(self, chunk_ids: Sequence[str]) -> list[ChunkWords]:
+        """Titles and texts of those of these at most 1,000 chunks that are held, in no order."""
+        page = await self._collection.get(ids=chunk_ids, include=("documents", "metadatas"))
+        rows = zip(page.ids, page.metadatas or (), page.documents or (), strict=True)
+        # Chroma keeps no empty text.
+        return [
+            ChunkWords(id_, str(metadata.get(records.TITLE, "")), text or "")
+            for id_, metadata, text in rows
+        ]
 
     async def ids_of(self, document_ids: Sequence[str]) -> list[str]:
         """Ids of all chunks held of these at most 1,000 documents, read at one moment."""

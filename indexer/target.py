@@ -21,6 +21,10 @@ async def _always() -> None:
     """Let every batch and every deletion pass."""
 
 
+def _unheard() -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """An index version's store, by the name of its collection.
@@ -33,12 +37,15 @@ class Target:
         held: keeps the store there, and others from mending it; open while a batch or a deletion is
             under way, also after whoever sent it has gone. Raises on leaving where it did not keep
             it all the time.
+        changed: told after a batch or a deletion that the store may hold something else now; it
+            must neither block nor fail.
     """
 
     name: str
     store: VectorStore
     check: Callable[[], Awaitable[object]] = _always
     held: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
+    changed: Callable[[], None] = _unheard
 
 
 @asynccontextmanager
@@ -46,5 +53,8 @@ async def changing(target: Target) -> AsyncIterator[None]:
     """Hold a store that may be changed, before and after."""
     async with target.held():
         await target.check()
-        yield
+        try:
+            yield
+        finally:
+            target.changed()  # what failed may have changed something too
         await target.check()

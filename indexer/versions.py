@@ -19,7 +19,7 @@ from common.identity import ConsistencyToken, check_collection, check_tenant, en
 from indexer.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from common.coordination import (
         ChunkingSpec,
@@ -50,6 +50,11 @@ class WritableVersion:
     token: str
 
 
+def _unheard(record: VersionRecord) -> None:
+    """Tell nobody."""
+    del record
+
+
 @dataclass(slots=True)
 class _Guard:
     """Asks whether a version still takes writes: one exchange, by the record last seen."""
@@ -74,6 +79,7 @@ class Versions:
         holder: str,
         embedder: EmbedderSpec,
         chunking: ChunkingSpec,
+        changed: Callable[[VersionRecord], None] | None = None,
     ) -> None:
         """Construct it.
 
@@ -85,6 +91,8 @@ class Versions:
             holder: this process, told to those that a repair keeps out.
             embedder: what this process embeds with.
             chunking: how it cuts.
+            changed: told after each change of a version's store, if given; it must neither block
+                nor fail.
         """
         self._coordinator = coordinator
         self._registry = registry
@@ -93,6 +101,7 @@ class Versions:
         self._holder = holder
         self._embedder = embedder
         self._chunking = chunking
+        self._changed = changed or _unheard
 
     async def record(self, tenant: str, collection: str, number: int) -> VersionRecord:
         """The record of a version, of the active one for number 0.
@@ -183,7 +192,8 @@ class Versions:
             await check()
             mending = asyncio.Lock()
             try:
-                yield Target(record.store_collection, store, check, lambda: mending)
+                changed = partial(self._changed, record)
+                yield Target(record.store_collection, store, check, lambda: mending, changed)
             finally:
                 async with mending:  # what is being mended ends first, and nothing more begins
                     lock.lost.set()
@@ -196,7 +206,8 @@ class Versions:
         async with self._pins.writing(record.tenant, record.collection, record.number):
             await guard.check()
             store = await self._stores.open(record.store_collection)
-            yield Target(record.store_collection, store, guard.check, held)
+            changed = partial(self._changed, record)
+            yield Target(record.store_collection, store, guard.check, held, changed)
 
     @asynccontextmanager
     async def _held(self, record: VersionRecord) -> AsyncIterator[None]:

@@ -82,7 +82,7 @@ async def run(
         bindings = [
             *await open_indexer(
                 stack,
-                indexer=config.indexer,
+                indexer=_kept_in(data_dir, config.indexer),
                 chunking=config.chunking,
                 chroma=chroma,
                 coordinator=coordinator,
@@ -109,3 +109,12 @@ async def run(
         if on_ready is not None:
             on_ready(server.address)
         await stop.wait()
+
+
+def _kept_in(data_dir: Path, settings: IndexerSettings) -> IndexerSettings:
+    """The indexer's settings, with what it counted in the data directory unless told otherwise."""
+    counts = settings.word_counts
+    if counts.folder is not None:
+        return settings
+    kept = counts.model_copy(update={"folder": data_dir / "word_counts"})
+    return settings.model_copy(update={"word_counts": kept})

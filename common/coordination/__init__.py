@@ -1,8 +1,8 @@
 """What services agree on: collections, index versions, the active pointers, running instances.
 
-`Coordinator` is the seam; `IndexRegistry` and `Builds` change what stands behind it, `Routes` and
-`Instances` follow it, `hold` keeps all but one from something, `Pins` keep a version from being
-deleted, and `collectable` says which versions nobody needs.
+`Coordinator` is the seam; `IndexRegistry`, `Builds` and `StatisticsRegistry` change what stands
+behind it, `Routes` and `Instances` follow it, `hold` keeps all but one from something, `Pins` keep
+a version from being deleted, and `collectable` says which versions nobody needs.
 """
 
 from common.coordination.advertising import advertised
@@ -42,11 +42,13 @@ from common.coordination.records import (
     Verdict,
     VersionRecord,
     VersionState,
+    WordStatisticsRecord,
 )
 from common.coordination.registry import IndexRegistry
 from common.coordination.retention import collectable
 from common.coordination.routes import Routes
 from common.coordination.settings import CoordinatorSettings, open_coordinator
+from common.coordination.statistics import Seen, StatisticsRegistry
 
 __all__ = [
     "Build",
@@ -74,11 +76,14 @@ __all__ = [
     "Pointer",
     "Put",
     "Routes",
+    "Seen",
     "Snapshot",
+    "StatisticsRegistry",
     "Verdict",
     "VersionRecord",
     "VersionState",
     "Watch",
+    "WordStatisticsRecord",
     "advertised",
     "build_lock",
     "collectable",

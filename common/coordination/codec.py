@@ -24,6 +24,7 @@ from common.coordination.records import (
     Verdict,
     VersionRecord,
     VersionState,
+    WordStatisticsRecord,
 )
 from common.embedding import EmbedderSpec
 from common.errors import SluiceError
@@ -207,6 +208,47 @@ def decode_pointer(key: str, value: bytes, tenant: str, collection: str) -> Poin
         embedder=_embedder(message.embedder),
         activated_at=message.activated_at.ToDatetime(UTC),
         previous_version=message.previous_version,
+    )
+
+
+def word_statistics_message(record: WordStatisticsRecord) -> pb.WordStatistics:
+    """The contract's form of word statistics."""
+    return pb.WordStatistics(
+        table=record.table,
+        chunks=record.chunks,
+        terms=record.terms,
+        text_words=record.text_words,
+        title_words=record.title_words,
+        parts=record.parts,
+        digest=record.digest,
+        counted_at=_timestamp(record.counted_at),
+        analysis=record.analysis,
+    )
+
+
+def encode_word_statistics(record: WordStatisticsRecord) -> bytes:
+    """The stored form of word statistics."""
+    return _write(word_statistics_message(record))
+
+
+def decode_word_statistics(
+    key: str, value: bytes, tenant: str, collection: str, number: int
+) -> WordStatisticsRecord:
+    """The word statistics that a value holds."""
+    message = _read(key, value, pb.WordStatistics())
+    return WordStatisticsRecord(
+        tenant=tenant,
+        collection=collection,
+        number=number,
+        table=message.table,
+        chunks=message.chunks,
+        terms=message.terms,
+        text_words=message.text_words,
+        title_words=message.title_words,
+        parts=message.parts,
+        digest=message.digest,
+        counted_at=message.counted_at.ToDatetime(UTC),
+        analysis=message.analysis,
     )
 
 

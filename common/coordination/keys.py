@@ -2,6 +2,7 @@
 
     collections/<tenant>/<collection>/active         the pointer to the active version
     collections/<tenant>/<collection>/sequence       the last version number handed out
+    collections/<tenant>/<collection>/statistics/<n> the word statistics of a version, as published
     collections/<tenant>/<collection>/versions/<n>   one index version
     instances/<service>/<id>                         where a service answers, leased
     locks/<tenant>/<collection>                      the build lock and the build, leased
@@ -27,6 +28,7 @@ LOCKS = "locks/"
 
 _SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _COLLECTION_KEY = re.compile(r"collections/([^/]+)/([^/]+)/(?:(active)|versions/([0-9]+))")
+_STATISTICS_KEY = re.compile(r"collections/([^/]+)/([^/]+)/statistics/([0-9]+)")
 _BUILD_LOCK = re.compile(r"locks/([^/]+)/([^/]+)")
 
 
@@ -44,6 +46,12 @@ def parse_collection_key(key: str) -> CollectionKey | None:
     if match is None:
         return None
     return CollectionKey(match[1], match[2], None if match[3] else int(match[4]))
+
+
+def parse_statistics_key(key: str) -> tuple[str, str, int] | None:
+    """Tenant, collection and version of a key of word statistics; None for every other key."""
+    match = _STATISTICS_KEY.fullmatch(key)
+    return None if match is None else (match[1], match[2], int(match[3]))
 
 
 def tenant_prefix(tenant: str) -> str:
@@ -74,6 +82,16 @@ def versions_prefix(tenant: str, collection: str) -> str:
 def version_key(tenant: str, collection: str, number: int) -> str:
     """Key of one version."""
     return f"{versions_prefix(tenant, collection)}{number}"
+
+
+def statistics_prefix(tenant: str, collection: str) -> str:
+    """Prefix of the word statistics of all versions of a collection."""
+    return collection_prefix(tenant, collection) + "statistics/"
+
+
+def statistics_key(tenant: str, collection: str, number: int) -> str:
+    """Key of the word statistics of one version."""
+    return f"{statistics_prefix(tenant, collection)}{number}"
 
 
 def instances_prefix(service: str) -> str:

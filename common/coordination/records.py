@@ -133,6 +133,30 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True)
+class WordStatisticsRecord:
+    """How often words occur in an index version, as published; the counts are in its table.
+
+    ``table`` names the parts of the table in the vector store, ``digest`` is the SHA-256 (hex) of
+    all ``parts`` joined. Counted over ``chunks`` chunks with ``terms`` different words;
+    ``text_words`` and ``title_words`` are the words of all texts and of all titles. ``analysis``
+    says by which rules texts were cut into words.
+    """
+
+    tenant: str
+    collection: str
+    number: int
+    table: str
+    chunks: int
+    terms: int
+    text_words: int
+    title_words: int
+    parts: int
+    digest: str
+    counted_at: datetime
+    analysis: int
+
+
+@dataclass(frozen=True, slots=True)
 class Build:
     """A build under way, as it stands under the build lock of its collection; gone with it.
 
@@ -159,7 +183,8 @@ class Build:
 class CollectionState:
     """A collection with its pointer, if a version is active, and its versions by number.
 
-    ``build`` is the one under way, None while nobody holds the build lock.
+    ``build`` is the one under way, None while nobody holds the build lock. ``statistics`` are those
+    of the versions whose words were counted and can be read.
     """
 
     tenant: str
@@ -167,6 +192,7 @@ class CollectionState:
     active: Pointer | None
     versions: tuple[VersionRecord, ...]
     build: Build | None = None
+    statistics: tuple[WordStatisticsRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,7 +262,7 @@ class IndexRegistry:
         return pointer
 
     async def delete_version(self, record: VersionRecord) -> None:
-        """Delete the record of a version; one that is gone already is left so.
+        """Delete a version's record and word statistics; one that is gone already is left so.
 
         Raises:
             FailedPrecondition: it is active, or being built.
@@ -273,7 +273,7 @@ class IndexRegistry:
             return
         await self._check_unused(record, found.pointer)
         outcome = await self._coordinator.transact(
-            [found.pointer_unmoved(), stored.unchanged(record)], [stored.delete(record)]
+            [found.pointer_unmoved(), stored.unchanged(record)], stored.delete(record)
         )
         if not outcome.committed:
             raise _moved(record)
@@ -301,7 +301,7 @@ class IndexRegistry:
     async def delete_collection(
         self, tenant: str, name: str, *, versions: Collection[int] | None = None
     ) -> None:
-        """Delete the pointer, every version and the build lock; nothing if there are none.
+        """Delete the pointer, the build lock and all about the versions; nothing if there is none.
 
         The sequence is kept, so that a collection of this name never takes a number again.
 
@@ -326,6 +326,7 @@ class IndexRegistry:
             [
                 Delete(keys.active_key(tenant, name)),
                 DeletePrefix(keys.versions_prefix(tenant, name)),
+                DeletePrefix(keys.statistics_prefix(tenant, name)),
                 Delete(keys.build_lock(tenant, name)),
             ],
         )

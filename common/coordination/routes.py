@@ -1,8 +1,8 @@
 """Where each collection's queries go: every active pointer, followed by watch.
 
-Reading is a dictionary look-up and never waits for the coordinator. While it cannot be reached the
-last pointers known are served, and ``stale`` says so; a pointer is dropped only where the
-coordinator says that it is gone.
+The word statistics that were published of each version are followed along. Reading is a dictionary
+look-up and never waits for the coordinator. While it cannot be reached the last pointers known are
+served, and ``stale`` says so; a pointer is dropped only where the coordinator says that it is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from common.coordination.coordinator import Coordinator, Snapshot, Watch
-    from common.coordination.records import Pointer
+    from common.coordination.records import Pointer, WordStatisticsRecord
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +30,10 @@ class Routes:
 
     def __init__(self, snapshot: Snapshot, watch: Watch) -> None:
         self._pointers: dict[tuple[str, str], Pointer] = {}
+        self._statistics: dict[tuple[str, str, int], WordStatisticsRecord] = {}
         self._moved = asyncio.Condition()
         self._listeners: list[Callable[[str, str, Pointer | None], None]] = []
+        self._statistics_listeners: list[Callable[[tuple[str, str, int]], None]] = []
         self._watch = watch
         for entry in snapshot.entries:
             self._apply(entry.key, entry.value)
@@ -61,6 +63,18 @@ class Routes:
     def pointers(self) -> tuple[Pointer, ...]:
         """Every pointer as last known, in no order."""
         return tuple(self._pointers.values())
+
+    def statistics(self, place: tuple[str, str, int]) -> WordStatisticsRecord | None:
+        """What was last published about the words of a version: tenant, collection, number."""
+        return self._statistics.get(place)
+
+    def on_statistics(self, listener: Callable[[tuple[str, str, int]], None]) -> None:
+        """Have told of which version the word statistics were published anew or deleted.
+
+        Args:
+            listener: gets tenant, collection and number; it must not block, as that of `on_move`.
+        """
+        self._statistics_listeners.append(listener)
 
     def on_move(self, listener: Callable[[str, str, Pointer | None], None]) -> None:
         """Have each later move told, before those who wait for it go on.
@@ -124,6 +138,10 @@ class Routes:
                 self._moved.notify_all()
 
     def _apply(self, key: str, value: bytes | None) -> None:
+        place = keys.parse_statistics_key(key)
+        if place is not None:
+            self._apply_statistics(key, place, value)
+            return
         parts = keys.parse_collection_key(key)
         if parts is None or parts.version is not None:
             return
@@ -143,3 +161,20 @@ class Routes:
                     listener(*route, pointer)
                 except Exception:  # noqa: BLE001 — the moves after this one must be followed
                     _log.exception("a move of a pointer was not taken", extra={"key": key})
+
+    def _apply_statistics(self, key: str, place: tuple[str, str, int], value: bytes | None) -> None:
+        before = self._statistics.get(place)
+        if value is None:
+            self._statistics.pop(place, None)
+        else:
+            try:
+                self._statistics[place] = codec.decode_word_statistics(key, value, *place)
+            except codec.UnreadableRecord:
+                extra = {"key": key}
+                _log.exception("word statistics not readable, keeping the last ones", extra=extra)
+        if self._statistics.get(place) != before:
+            for listener in self._statistics_listeners:
+                try:
+                    listener(place)
+                except Exception:  # noqa: BLE001 — as of pointers
+                    _log.exception("word statistics were not taken", extra={"key": key})

@@ -6,6 +6,7 @@ of a version.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,8 +20,13 @@ from common.identity import DEFAULT_TENANT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from common.coordination.coordinator import Coordinator, Entry
-    from common.coordination.records import Build, ChunkingSpec, Pointer
+    from common.coordination.coordinator import Coordinator, Entry, Operation
+    from common.coordination.records import (
+        Build,
+        ChunkingSpec,
+        Pointer,
+        WordStatisticsRecord,
+    )
     from common.embedding import EmbedderSpec
 
 _RETRY_AFTER_MS = 50
@@ -36,6 +42,7 @@ class StoredCollection:
     pointer_created: int = 0
     pointer_revision: int = 0
     versions: dict[int, VersionRecord] = field(default_factory=dict)
+    statistics: dict[int, WordStatisticsRecord] = field(default_factory=dict)
 
     @property
     def exists(self) -> bool:
@@ -70,7 +77,10 @@ class StoredCollection:
     def state(self, build: Build | None) -> CollectionState:
         """The value that is handed out."""
         versions = tuple(self.versions[number] for number in sorted(self.versions))
-        return CollectionState(self.tenant, self.name, self.pointer, versions, build)
+        statistics = tuple(
+            self.statistics[number] for number in sorted(self.statistics.keys() & self.versions)
+        )
+        return CollectionState(self.tenant, self.name, self.pointer, versions, build, statistics)
 
 
 async def read(coordinator: Coordinator, tenant: str, name: str) -> StoredCollection:
@@ -110,7 +120,13 @@ async def holds_lock(coordinator: Coordinator, record: VersionRecord, fence: int
 def parse(entries: Iterable[Entry]) -> Mapping[tuple[str, str], StoredCollection]:
     """Collections by tenant and name."""
     found: dict[tuple[str, str], StoredCollection] = {}
+    statistics: list[WordStatisticsRecord] = []
     for entry in entries:
+        place = keys.parse_statistics_key(entry.key)
+        if place is not None:
+            with suppress(codec.UnreadableRecord):  # they are counted anew, as if there were none
+                statistics.append(codec.decode_word_statistics(entry.key, entry.value, *place))
+            continue
         key = keys.parse_collection_key(entry.key)
         if key is None:
             continue
@@ -126,6 +142,9 @@ def parse(entries: Iterable[Entry]) -> Mapping[tuple[str, str], StoredCollection
         else:
             record = codec.decode_version(entry, key.tenant, key.collection)
             collection.versions[key.version] = record
+    for one in statistics:
+        if (of := found.get((one.tenant, one.collection))) is not None:
+            of.statistics[one.number] = one
     return found
 
 
@@ -174,9 +193,10 @@ def put(record: VersionRecord) -> Put:
     return Put(_key(record), codec.encode_version(record))
 
 
-def delete(record: VersionRecord) -> Delete:
-    """Deletes the record."""
-    return Delete(_key(record))
+def delete(record: VersionRecord) -> list[Operation]:
+    """Delete the record and what is known of the version's words."""
+    statistics = keys.statistics_key(record.tenant, record.collection, record.number)
+    return [Delete(_key(record)), Delete(statistics)]
 
 
 def unchanged(record: VersionRecord) -> Condition:

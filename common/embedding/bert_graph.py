@@ -1,8 +1,10 @@
-"""Builds the ONNX graph of a BERT sentence encoder from its weights, and the head on any encoder.
+"""Builds ONNX graphs of BERT from its weights: sentence encoder and classifier of pairs.
 
-The graph is standard ONNX (opset 20), reads `input_ids` and `attention_mask` of shape (batch,
-sequence) and gives `sentence_embedding` of shape (batch, dimension) with rows of length 1. It
-must never depend on the weights' values, so that one converter version always writes one graph.
+The graphs are standard ONNX (opset 20) and read `input_ids` and `attention_mask` of shape (batch,
+sequence). An encoder gives `sentence_embedding` of shape (batch, dimension) with rows of length 1;
+its head fits on encoders exported elsewhere, too. A classifier reads `token_type_ids` as well and
+gives `logits` of shape (batch, labels). A graph must never depend on the weights' values, so that
+one converter version always writes one graph.
 
 Architecture: Devlin et al. 2019, in the post-norm form of Hugging Face's BertModel.
 """
@@ -19,12 +21,14 @@ from onnx import TensorProto, helper, numpy_helper
 from common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
 OUTPUT = "sentence_embedding"
+LOGITS = "logits"
 _INPUTS = ("input_ids", "attention_mask")
+_SEGMENTS = "token_type_ids"
 _OUTPUTS = (OUTPUT, "last_hidden_state", "token_embeddings")  # names that exporters use, best first
 _POOLED_RANK = 2
 _TOKENS_RANK = 3
@@ -100,12 +104,18 @@ class BertShape:
 
 
 class _Bert:
-    """Adds BertModel to a graph, one method a block."""
+    """Adds BertModel to a graph, one method a block; with `segments` it reads `token_type_ids`."""
 
     def __init__(
-        self, graph: _Graph, shape: BertShape, weights: Mapping[str, NDArray[np.float32]]
+        self,
+        graph: _Graph,
+        shape: BertShape,
+        weights: Mapping[str, NDArray[np.float32]],
+        *,
+        segments: bool = False,
     ) -> None:
         self._graph, self._shape, self._weights = graph, shape, weights
+        self._segments = segments
         size = shape.hidden // shape.heads
         self._split = graph.constant("split_heads", np.array([0, 0, shape.heads, size], np.int64))
         self._join = graph.constant("join_heads", np.array([0, 0, shape.hidden], np.int64))
@@ -118,6 +128,16 @@ class _Bert:
             x = self._layer(x, bias, f"encoder.layer.{layer}")
         return x
 
+    def logits(self) -> str:
+        """Pool the first token and classify it: BertForSequenceClassification."""
+        g = self._graph
+        first = g.op("Gather", self.hidden_states(), g.constant("first", np.array(0)), axis=1)
+        pooled = g.op("Tanh", self._linear(first, "pooler.dense"))
+        return g.op("Identity", self._linear(pooled, "classifier"), output=LOGITS)
+
+    def labels(self) -> int:
+        return len(self._weight("classifier.bias"))
+
     def _weight(self, name: str) -> NDArray[np.float32]:
         try:
             return self._weights[name]
@@ -129,13 +149,17 @@ class _Bert:
     def _embeddings(self) -> str:
         g = self._graph
         words = g.constant("words", self._weight("embeddings.word_embeddings.weight"))
-        # one segment only: its vector is the same for every token, so it joins the position table
         table = self._weight("embeddings.position_embeddings.weight")
-        table = table + self._weight("embeddings.token_type_embeddings.weight")[0]
+        segments = self._weight("embeddings.token_type_embeddings.weight")
+        if not self._segments:
+            # one segment only: its vector is the same for every token, so it joins the positions
+            table = table + segments[0]
         length = g.op("Shape", "input_ids", start=1, end=2)
         start = g.constant("zero", np.array([0], np.int64))
         positions = g.op("Slice", g.constant("positions", table), start, length)
         x = g.op("Add", g.op("Gather", words, "input_ids"), positions)
+        if self._segments:
+            x = g.op("Add", x, g.op("Gather", g.constant("segments", segments), _SEGMENTS))
         return self._norm(x, "embeddings.LayerNorm")
 
     def _mask_bias(self) -> str:
@@ -227,12 +251,36 @@ def bert_encoder(
     shape = BertShape.parse(config)
     graph = _Graph()
     _add_head(graph, _Bert(graph, shape, weights).hidden_states(), pooling)
+    return _model(graph, _INPUTS, OUTPUT, shape.hidden)
+
+
+def bert_classifier(config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> Any:  # noqa: ANN401 - onnx ships no types
+    """Build a BERT that classifies pairs, such as a cross-encoder.
+
+    Args:
+        config: the content of config.json.
+        weights: tensors by their Hugging Face names, without a `bert.` prefix, `pooler.dense` and
+            `classifier` among them.
+
+    Returns:
+        onnx.ModelProto.
+
+    Raises:
+        ConfigurationError: not a BERT, or a tensor is missing.
+    """
+    graph = _Graph()
+    bert = _Bert(graph, BertShape.parse(config), weights, segments=True)
+    return _model(graph, (*_INPUTS, _SEGMENTS), bert.logits(), bert.labels())
+
+
+def _model(graph: _Graph, inputs: Sequence[str], output: str, width: int) -> Any:  # noqa: ANN401 - as above
+    """Close a graph that gives (batch, width)."""
     ids = ["batch", "sequence"]
     proto = helper.make_graph(
         graph.nodes,
         "bert",
-        [helper.make_tensor_value_info(n, TensorProto.INT64, ids) for n in _INPUTS],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", shape.hidden])],
+        [helper.make_tensor_value_info(n, TensorProto.INT64, ids) for n in inputs],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", width])],
         graph.constants,
     )
     return helper.make_model(
@@ -260,7 +308,7 @@ def complete_encoder(model: Any, pooling: str) -> Any:  # noqa: ANN401 - onnx sh
     # an old export may list its weights among the inputs
     weights = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value for value in graph.input if value.name not in weights}
-    wrong = (set(inputs) ^ set(_INPUTS)) - {"token_type_ids"}
+    wrong = (set(inputs) ^ set(_INPUTS)) - {_SEGMENTS}
     wrong |= {n for n, v in inputs.items() if v.type.tensor_type.elem_type != TensorProto.INT64}
     if wrong:
         raise ConfigurationError(
@@ -268,11 +316,11 @@ def complete_encoder(model: Any, pooling: str) -> Any:  # noqa: ANN401 - onnx sh
             f"wrong or missing: {', '.join(sorted(wrong))}"
         )
     before, after = _Graph(), _Graph()
-    if "token_type_ids" in inputs:
+    if _SEGMENTS in inputs:
         shape = before.op("Shape", "input_ids", output="sluice/ids_shape")
         zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
-        before.op("ConstantOfShape", shape, output="token_type_ids", value=zero)
-        graph.input.remove(inputs["token_type_ids"])
+        before.op("ConstantOfShape", shape, output=_SEGMENTS, value=zero)
+        graph.input.remove(inputs[_SEGMENTS])
     vectors, rank = _vectors_of(graph)
     as_float = after.op("Cast", _renamed(graph, vectors), to=TensorProto.FLOAT)
     if rank == _POOLED_RANK:

@@ -44,6 +44,7 @@ class Stage(StrEnum):
     SEARCH_RETRIEVE = "search.retrieve"
     SEARCH_FETCH = "search.fetch"
     SEARCH_RERANK = "search.rerank"
+    SEARCH_CROSS_ENCODE = "search.cross_encode"
     SEARCH_ASSEMBLE = "search.assemble"
     CLIENT_SEARCH = "client.search"
 

@@ -18,7 +18,7 @@ from common.embedding import EmbeddingSettings, open_embedder
 from common.rpc import GrpcServer, ServerSettings, open_channel
 from indexer.chunking import ChunkingSettings
 from indexer.serve import open_indexer
-from indexer.settings import IndexerSettings
+from indexer.settings import IndexerSettings, WordCountSettings
 from query.serve import open_query
 from query.settings import QuerySettings
 from sluice.collections.v1 import collections_pb2 as collections
@@ -412,7 +412,12 @@ async def services(tmp_path) -> AsyncIterator[Services]:
         bindings = [
             *await open_indexer(
                 stack,
-                indexer=IndexerSettings(**bounds, max_document_bytes=2**14),
+                indexer=IndexerSettings(
+                    **bounds,
+                    max_document_bytes=2**14,
+                    # What is counted beside the requests must not look like a change by them.
+                    word_counts=WordCountSettings(interval_s=3_600),
+                ),
                 chunking=ChunkingSettings(),
                 chroma=chroma,
                 coordinator=coordinator,

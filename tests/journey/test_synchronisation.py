@@ -29,16 +29,23 @@ def lake(tmp_path):
     return folder
 
 
+# The last number of a write to documents: that of words, counted behind them, goes elsewhere.
+LAST_WRITE = """
+    WITH own AS (SELECT id FROM collections WHERE name NOT LIKE '%.words')
+    SELECT max(seq_id) FROM (
+        SELECT seq_id FROM embeddings_queue JOIN own ON topic LIKE '%' || own.id
+        UNION ALL
+        SELECT seq_id FROM max_seq_id JOIN segments ON segment_id = segments.id
+            JOIN own ON collection = own.id
+    )
+"""
+
+
 def writes(installation: Installation) -> int:
-    """How many records the store has taken since it was made, deletions included."""
+    """Number of the last write of documents, deletions included."""
     path = installation.data / "chroma" / "chroma.sqlite3"
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-        query = "SELECT max(seq_id) FROM {}"
-        numbers = [
-            database.execute(query.format(table)).fetchone()[0]
-            for table in ("embeddings_queue", "max_seq_id")
-        ]
-    return max(number or 0 for number in numbers)
+        return database.execute(LAST_WRITE).fetchone()[0] or 0
 
 
 def sources(installation: Installation, question: str) -> list[str]:

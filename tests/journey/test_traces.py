@@ -108,12 +108,13 @@ async def test_both_journeys_are_one_trace_each(tmp_path, capfd):
         Stage.SEARCH_ROUTE,
         Stage.SEARCH_EMBED,
         Stage.SEARCH_RETRIEVE,
-        Stage.SEARCH_FETCH,
         Stage.SEARCH_RERANK,
         Stage.SEARCH_ASSEMBLE,
     ):
         assert search[stage] == 1
         assert ancestors(spans, stage) == [stage, SEARCH_RPC, SEARCH_RPC, Stage.CLIENT_SEARCH]
+    # Words that are not kept yet are read to rerank, and what may stand in the answer to assemble.
+    assert search[Stage.SEARCH_FETCH] == 2
 
     logged = capfd.readouterr().err
     assert WORD not in logged

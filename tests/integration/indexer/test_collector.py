@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ def collector(running: Running, **settings: Any) -> Collector:
 async def stores(running: Running) -> list[int]:
     """Numbers of the versions of the collection docs that have a store."""
     names = await running.chroma.collections()
-    return sorted(int(name[-6:]) for name in names if name.startswith("default.docs."))
+    found = (re.fullmatch(r"default\.docs\.v([0-9]+)", name) for name in names)
+    return sorted(int(match[1]) for match in found if match)
 
 
 async def test_the_newest_retired_versions_are_kept(running: Running) -> None:

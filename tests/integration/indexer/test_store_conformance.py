@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import NotFound
 from common.identity import parse_chunk_id
+from common.word_parts import WordParts
 from indexer.chunking import Chunk
 from indexer.document import Document
 from indexer.nodes import Attributes, ChunkRecord, chunk_record
@@ -254,6 +255,23 @@ class TestContained:
             assert bool(await store.contained(self.CONTAINER, 0, 9)) == (
                 container == self.CONTAINER
             )
+
+
+async def test_words_are_titles_and_texts_of_what_is_held(store: VectorStore) -> None:
+    written = chunks(ONE, A, 3)
+    await write(store, written)
+    found = await store.words([*(chunk.id for chunk in written[1:]), f"{TWO}:{A}:0"])
+    assert sorted(found) == [(chunk.id, "Title", chunk.text) for chunk in written[1:]]
+
+
+async def test_a_store_goes_with_the_tables_of_its_words(chroma: Chroma) -> None:
+    catalog = ChromaCatalog(chroma)
+    await catalog.create("default.docs.v000001")
+    await WordParts(chroma).write("default.docs.v000001", "t", b"table")
+    await catalog.create("default.docs.v000002")
+    assert len(await chroma.collections()) == 3
+    await catalog.delete("default.docs.v000001")
+    assert await chroma.collections() == ["default.docs.v000002"]
 
 
 async def test_a_catalog_opens_what_it_made_and_forgets_what_it_deleted(

@@ -9,7 +9,7 @@ from common import records
 from common.errors import NotFound, Unavailable
 from common.identity import parse_chunk_id
 from indexer.nodes import Attributes, ChunkRecord, moved
-from indexer.store import heads_last, held_chunk
+from indexer.store import ChunkWords, heads_last, held_chunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -86,6 +86,11 @@ class MemoryStore:
             held_chunk(id_, self.kept[id_][0].metadata) for id_ in chunk_ids if id_ in self.kept
         ]
 
+    async def words(self, chunk_ids: Sequence[str]) -> list[ChunkWords]:
+        assert len(chunk_ids) <= 1000
+        kept = [self.kept[id_][0] for id_ in chunk_ids if id_ in self.kept]
+        return [ChunkWords(one.id, str(one.metadata[records.TITLE]), one.text) for one in kept]
+
     async def ids_of(self, document_ids: Sequence[str]) -> list[str]:
         assert len(document_ids) <= 1000
         return [id_ for id_ in self.kept if parse_chunk_id(id_).document_id in document_ids]
@@ -145,6 +150,9 @@ class FaultyStore:
 
     async def chunks(self, chunk_ids: Sequence[str]) -> list[HeldChunk]:
         return await self._read("chunks", self.inner.chunks(chunk_ids))
+
+    async def words(self, chunk_ids: Sequence[str]) -> list[ChunkWords]:
+        return await self._read("words", self.inner.words(chunk_ids))
 
     async def ids_of(self, document_ids: Sequence[str]) -> list[str]:
         return await self._read("ids_of", self.inner.ids_of(document_ids))

@@ -155,6 +155,7 @@ class IndexVersion(_message.Message):
     FORCED_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
+    WORD_STATISTICS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     state: Global___VersionState.ValueType
     store_collection: _builtins.str
@@ -189,6 +190,10 @@ class IndexVersion(_message.Message):
     def forced(self) -> Global___Forced:
         """Set when it was activated although it fell short."""
 
+    @_builtins.property
+    def word_statistics(self) -> Global___WordStatistics:
+        """What is known of its words; absent until they were first counted. Kept under a key of its own."""
+
     def __init__(
         self,
         *,
@@ -206,14 +211,69 @@ class IndexVersion(_message.Message):
         forced: Global___Forced | None = ...,
         failure: _builtins.str = ...,
         fence: _builtins.int = ...,
+        word_statistics: Global___WordStatistics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "chunking", b"chunking", "counts", b"counts", "created_at", b"created_at", "embedder", b"embedder", "forced", b"forced", "retired_at", b"retired_at", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "chunking", b"chunking", "counts", b"counts", "created_at", b"created_at", "embedder", b"embedder", "forced", b"forced", "retired_at", b"retired_at", "verdict", b"verdict", "word_statistics", b"word_statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "builder", b"builder", "chunking", b"chunking", "counts", b"counts", "created_at", b"created_at", "embedder", b"embedder", "failure", b"failure", "fence", b"fence", "forced", b"forced", "number", b"number", "retired_at", b"retired_at", "state", b"state", "store_collection", b"store_collection", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "builder", b"builder", "chunking", b"chunking", "counts", b"counts", "created_at", b"created_at", "embedder", b"embedder", "failure", b"failure", "fence", b"fence", "forced", b"forced", "number", b"number", "retired_at", b"retired_at", "state", b"state", "store_collection", b"store_collection", "verdict", b"verdict", "word_statistics", b"word_statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IndexVersion: _TypeAlias = IndexVersion  # noqa: Y015
+
+@_typing.final
+class WordStatistics(_message.Message):
+    """How often each word occurs in an index version, as published: the counts themselves stand in the
+    vector store, in a collection beside the version's.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    TEXT_WORDS_FIELD_NUMBER: _builtins.int
+    TITLE_WORDS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    COUNTED_AT_FIELD_NUMBER: _builtins.int
+    ANALYSIS_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    """Names the parts of the table; another table has another one."""
+    chunks: _builtins.int
+    """Chunks counted over."""
+    terms: _builtins.int
+    """Different words."""
+    text_words: _builtins.int
+    """Words of all texts and of all titles together."""
+    title_words: _builtins.int
+    parts: _builtins.int
+    """Parts that the table is kept in, and the SHA-256 of all of them joined, hex."""
+    digest: _builtins.str
+    analysis: _builtins.int
+    """Rules by which texts are cut into words; a server with other rules does not use it."""
+    @_builtins.property
+    def counted_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        chunks: _builtins.int = ...,
+        terms: _builtins.int = ...,
+        text_words: _builtins.int = ...,
+        title_words: _builtins.int = ...,
+        parts: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        counted_at: _timestamp_pb2.Timestamp | None = ...,
+        analysis: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counted_at", b"counted_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "chunks", b"chunks", "counted_at", b"counted_at", "digest", b"digest", "parts", b"parts", "table", b"table", "terms", b"terms", "text_words", b"text_words", "title_words", b"title_words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WordStatistics: _TypeAlias = WordStatistics  # noqa: Y015
 
 @_typing.final
 class Verdict(_message.Message):

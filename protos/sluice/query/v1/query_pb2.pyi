@@ -34,6 +34,10 @@ class _RerankModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RerankMode
     """By meaning and by words together."""
     RERANK_MODE_LEXICAL: _RerankMode.ValueType  # 3
     """The candidates by words alone (BM25)."""
+    RERANK_MODE_CROSS_ENCODER: _RerankMode.ValueType  # 4
+    """As FUSED, then the first candidates once more by the server's cross-encoder, as many as the
+    deadline allows. FAILED_PRECONDITION where the server has none.
+    """
 
 class RerankMode(_RerankMode, metaclass=_RerankModeEnumTypeWrapper): ...
 
@@ -45,6 +49,10 @@ RERANK_MODE_FUSED: RerankMode.ValueType  # 2
 """By meaning and by words together."""
 RERANK_MODE_LEXICAL: RerankMode.ValueType  # 3
 """The candidates by words alone (BM25)."""
+RERANK_MODE_CROSS_ENCODER: RerankMode.ValueType  # 4
+"""As FUSED, then the first candidates once more by the server's cross-encoder, as many as the
+deadline allows. FAILED_PRECONDITION where the server has none.
+"""
 Global___RerankMode: _TypeAlias = RerankMode  # noqa: Y015
 
 class _Normalisation:
@@ -79,6 +87,10 @@ class _DegradationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degradati
     """The deadline was near: the hits are ordered by vectors alone."""
     DEGRADATION_STALE_ROUTE: _Degradation.ValueType  # 2
     """The coordinator does not answer: the last known index version answered."""
+    DEGRADATION_CROSS_ENCODER_CUT: _Degradation.ValueType  # 3
+    """The cross-encoder scored fewer candidates than it was to: the deadline was near, or the model
+    gave no number.
+    """
 
 class Degradation(_Degradation, metaclass=_DegradationEnumTypeWrapper): ...
 
@@ -87,6 +99,10 @@ DEGRADATION_RERANK_SKIPPED: Degradation.ValueType  # 1
 """The deadline was near: the hits are ordered by vectors alone."""
 DEGRADATION_STALE_ROUTE: Degradation.ValueType  # 2
 """The coordinator does not answer: the last known index version answered."""
+DEGRADATION_CROSS_ENCODER_CUT: Degradation.ValueType  # 3
+"""The cross-encoder scored fewer candidates than it was to: the deadline was near, or the model
+gave no number.
+"""
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
 
 @_typing.final
@@ -105,6 +121,10 @@ class SearchRequest(_message.Message):
     AT_LEAST_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     INDEX_VERSION_FIELD_NUMBER: _builtins.int
+    MAX_PER_DOCUMENT_FIELD_NUMBER: _builtins.int
+    KEEP_DUPLICATES_FIELD_NUMBER: _builtins.int
+    MERGE_NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    CROSS_ENCODER_CANDIDATES_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Empty means "default"."""
     collection: _builtins.str
@@ -129,6 +149,20 @@ class SearchRequest(_message.Message):
     """A READY, ACTIVE or RETIRED version to ask instead of the active one, such as one that is to be
     checked before a swap; 0 means the active one. Not together with at_least.
     """
+    max_per_document: _builtins.int
+    """Hits of one document, at most, merged passages counted once. 0 means any number."""
+    keep_duplicates: _builtins.bool
+    """Chunks whose text is nearly that of a better hit stand as hits of their own. Without, such a
+    text counts once: the better hit lists the others in `duplicates`.
+    """
+    merge_neighbours: _builtins.bool
+    """Hits that follow each other in one document become one passage, which stands where its best
+    chunk stood and counts as one hit.
+    """
+    cross_encoder_candidates: _builtins.int
+    """Of CROSS_ENCODER: how many of the first fused candidates it may score, 1 to 1,000. 0 means the
+    server's default.
+    """
     @_builtins.property
     def vector(self) -> Global___Vector:
         """A vector of the index version's dimension. Ranks by meaning alone."""
@@ -152,10 +186,14 @@ class SearchRequest(_message.Message):
         at_least: _builtins.str = ...,
         explain: _builtins.bool = ...,
         index_version: _builtins.int = ...,
+        max_per_document: _builtins.int = ...,
+        keep_duplicates: _builtins.bool = ...,
+        merge_neighbours: _builtins.bool = ...,
+        cross_encoder_candidates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query", "text", b"text", "vector", b"vector", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "candidate_count", b"candidate_count", "collection", b"collection", "explain", b"explain", "filter", b"filter", "index_version", b"index_version", "query", b"query", "rerank", b"rerank", "tenant", b"tenant", "text", b"text", "top_k", b"top_k", "vector", b"vector", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "candidate_count", b"candidate_count", "collection", b"collection", "cross_encoder_candidates", b"cross_encoder_candidates", "explain", b"explain", "filter", b"filter", "index_version", b"index_version", "keep_duplicates", b"keep_duplicates", "max_per_document", b"max_per_document", "merge_neighbours", b"merge_neighbours", "query", b"query", "rerank", b"rerank", "tenant", b"tenant", "text", b"text", "top_k", b"top_k", "vector", b"vector", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "vector"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
@@ -193,13 +231,21 @@ class RerankWeights(_message.Message):
     K1_FIELD_NUMBER: _builtins.int
     B_FIELD_NUMBER: _builtins.int
     NORMALISATION_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    PROXIMITY_FIELD_NUMBER: _builtins.int
     alpha: _builtins.float
-    """Share of meaning, 0 to 1; words have the rest."""
+    """Share of meaning, 0 to 1; words have the rest. Absent: it adapts to each query, unless the
+    server is told a fixed one.
+    """
     k1: _builtins.float
     """BM25 term saturation, 0 to 10."""
     b: _builtins.float
     """BM25 length normalisation, 0 to 1."""
     normalisation: Global___Normalisation.ValueType
+    title: _builtins.float
+    """What a word in the title counts beside one in the text, 0 to 100."""
+    proximity: _builtins.float
+    """What words of the query that stand near each other, in its order or not, add, 0 to 10."""
     def __init__(
         self,
         *,
@@ -207,10 +253,12 @@ class RerankWeights(_message.Message):
         k1: _builtins.float | None = ...,
         b: _builtins.float | None = ...,
         normalisation: Global___Normalisation.ValueType = ...,
+        title: _builtins.float | None = ...,
+        proximity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_b", b"_b", "_k1", b"_k1", "alpha", b"alpha", "b", b"b", "k1", b"k1"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_b", b"_b", "_k1", b"_k1", "_proximity", b"_proximity", "_title", b"_title", "alpha", b"alpha", "b", b"b", "k1", b"k1", "proximity", b"proximity", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_b", b"_b", "_k1", b"_k1", "alpha", b"alpha", "b", b"b", "k1", b"k1", "normalisation", b"normalisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_b", b"_b", "_k1", b"_k1", "_proximity", b"_proximity", "_title", b"_title", "alpha", b"alpha", "b", b"b", "k1", b"k1", "normalisation", b"normalisation", "proximity", b"proximity", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
@@ -218,12 +266,20 @@ class RerankWeights(_message.Message):
     _WhichOneofArgType__b: _TypeAlias = _typing.Literal["_b", b"_b"]  # noqa: Y015
     _WhichOneofReturnType__k1: _TypeAlias = _typing.Literal["k1"]  # noqa: Y015
     _WhichOneofArgType__k1: _TypeAlias = _typing.Literal["_k1", b"_k1"]  # noqa: Y015
+    _WhichOneofReturnType__proximity: _TypeAlias = _typing.Literal["proximity"]  # noqa: Y015
+    _WhichOneofArgType__proximity: _TypeAlias = _typing.Literal["_proximity", b"_proximity"]  # noqa: Y015
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha) -> _WhichOneofReturnType__alpha | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__b) -> _WhichOneofReturnType__b | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__k1) -> _WhichOneofReturnType__k1 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__proximity) -> _WhichOneofReturnType__proximity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
 
 Global___RerankWeights: _TypeAlias = RerankWeights  # noqa: Y015
 
@@ -237,11 +293,14 @@ class SearchResponse(_message.Message):
     DEGRADED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    CROSS_ENCODED_FIELD_NUMBER: _builtins.int
     index_version: _builtins.int
     """The index version that answered, and how often the collection was switched before; 0 for a
     version that was asked for by its number and is not the active one.
     """
     generation: _builtins.int
+    cross_encoded: _builtins.int
+    """Candidates that the cross-encoder scored; the first hits up to there are in its order."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """Best first."""
@@ -267,10 +326,11 @@ class SearchResponse(_message.Message):
         degraded: _abc.Iterable[Global___Degradation.ValueType] | None = ...,
         timings: _abc.Iterable[Global___StageTiming] | None = ...,
         explanation: Global___Explanation | None = ...,
+        cross_encoded: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "explanation", b"explanation", "generation", b"generation", "hits", b"hits", "index_version", b"index_version", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cross_encoded", b"cross_encoded", "degraded", b"degraded", "explanation", b"explanation", "generation", b"generation", "hits", b"hits", "index_version", b"index_version", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,6 +375,8 @@ class Hit(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     HIGHLIGHTS_FIELD_NUMBER: _builtins.int
     DOCUMENT_VERSION_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    MERGED_CHUNK_IDS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Counted from 1."""
     chunk_id: _builtins.str
@@ -326,7 +388,9 @@ class Hit(_message.Message):
     """The page that most of the text stands on; 0 for sources without pages."""
     text: _builtins.str
     score: _builtins.float
-    """Greater is better; comparable within one response only."""
+    """Greater is better; comparable within one response only. Of CROSS_ENCODER above 1 where the
+    cross-encoder scored, else as of FUSED, which is 0 to 1.
+    """
     document_version: _builtins.int
     @_builtins.property
     def span(self) -> _document_pb2.CharacterSpan:
@@ -341,6 +405,14 @@ class Hit(_message.Message):
     @_builtins.property
     def highlights(self) -> _containers.RepeatedCompositeFieldContainer[_document_pb2.CharacterSpan]:
         """Words of the query in the text: characters of the text, ascending."""
+
+    @_builtins.property
+    def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Duplicate]:
+        """Other places where nearly this text stands, best first: at most 100."""
+
+    @_builtins.property
+    def merged_chunk_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The chunks that the passage was merged of, in the order of the text; empty for a chunk alone."""
 
     def __init__(
         self,
@@ -359,14 +431,50 @@ class Hit(_message.Message):
         parts: Global___ScoreParts | None = ...,
         highlights: _abc.Iterable[_document_pb2.CharacterSpan] | None = ...,
         document_version: _builtins.int = ...,
+        duplicates: _abc.Iterable[Global___Duplicate] | None = ...,
+        merged_chunk_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "span", b"span"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document_id", b"document_id", "document_version", b"document_version", "highlights", b"highlights", "media_type", b"media_type", "metadata", b"metadata", "page", b"page", "parts", b"parts", "rank", b"rank", "score", b"score", "source_uri", b"source_uri", "span", b"span", "text", b"text", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document_id", b"document_id", "document_version", b"document_version", "duplicates", b"duplicates", "highlights", b"highlights", "media_type", b"media_type", "merged_chunk_ids", b"merged_chunk_ids", "metadata", b"metadata", "page", b"page", "parts", b"parts", "rank", b"rank", "score", b"score", "source_uri", b"source_uri", "span", b"span", "text", b"text", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
+
+@_typing.final
+class Duplicate(_message.Message):
+    """Where a hit's text stands once more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_URI_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    chunk_id: _builtins.str
+    document_id: _builtins.str
+    source_uri: _builtins.str
+    title: _builtins.str
+    @_builtins.property
+    def span(self) -> _document_pb2.CharacterSpan: ...
+    def __init__(
+        self,
+        *,
+        chunk_id: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        source_uri: _builtins.str = ...,
+        title: _builtins.str = ...,
+        span: _document_pb2.CharacterSpan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document_id", b"document_id", "source_uri", b"source_uri", "span", b"span", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Duplicate: _TypeAlias = Duplicate  # noqa: Y015
 
 @_typing.final
 class ScoreParts(_message.Message):
@@ -379,6 +487,10 @@ class ScoreParts(_message.Message):
     BM25_FIELD_NUMBER: _builtins.int
     LEXICAL_FIELD_NUMBER: _builtins.int
     DENSE_RANK_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    PROXIMITY_FIELD_NUMBER: _builtins.int
+    FUSED_FIELD_NUMBER: _builtins.int
+    CROSS_ENCODER_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine similarity, -1 to 1."""
     dense: _builtins.float
@@ -389,6 +501,13 @@ class ScoreParts(_message.Message):
     """BM25 after normalisation, 0 to 1."""
     dense_rank: _builtins.int
     """Rank among the candidates by vectors alone, counted from 1."""
+    title: _builtins.float
+    """What words in the title and near each other added to `bm25`, which includes it."""
+    proximity: _builtins.float
+    fused: _builtins.float
+    """By meaning and words together, 0 to 1: what orders FUSED."""
+    cross_encoder: _builtins.float
+    """The cross-encoder's score, which orders the candidates that have one; absent for the others."""
     def __init__(
         self,
         *,
@@ -397,12 +516,18 @@ class ScoreParts(_message.Message):
         bm25: _builtins.float = ...,
         lexical: _builtins.float = ...,
         dense_rank: _builtins.int = ...,
+        title: _builtins.float = ...,
+        proximity: _builtins.float = ...,
+        fused: _builtins.float = ...,
+        cross_encoder: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cross_encoder", b"_cross_encoder", "cross_encoder", b"cross_encoder"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense", "dense_rank", b"dense_rank", "lexical", b"lexical", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cross_encoder", b"_cross_encoder", "bm25", b"bm25", "cross_encoder", b"cross_encoder", "dense", b"dense", "dense_rank", b"dense_rank", "fused", b"fused", "lexical", b"lexical", "proximity", b"proximity", "similarity", b"similarity", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cross_encoder: _TypeAlias = _typing.Literal["cross_encoder"]  # noqa: Y015
+    _WhichOneofArgType__cross_encoder: _TypeAlias = _typing.Literal["_cross_encoder", b"_cross_encoder"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cross_encoder) -> _WhichOneofReturnType__cross_encoder | None: ...
 
 Global___ScoreParts: _TypeAlias = ScoreParts  # noqa: Y015
 
@@ -413,7 +538,9 @@ class StageTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """"route", "embed", "retrieve", "fetch", "rerank", "assemble"."""
+    """"route", "embed", "retrieve", "fetch", "rerank", "cross_encode", "assemble"; "fetch" is all
+    reading of chunks from the store, which the stage that needs them is told without.
+    """
     duration_ms: _builtins.float
     def __init__(
         self,
@@ -441,8 +568,13 @@ class Explanation(_message.Message):
     NORMALISATION_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     STORE_FILTER_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    PROXIMITY_FIELD_NUMBER: _builtins.int
+    STATISTICS_CHUNKS_FIELD_NUMBER: _builtins.int
+    CORPUS_STATISTICS_FIELD_NUMBER: _builtins.int
     rerank: Global___RerankMode.ValueType
     alpha: _builtins.float
+    """As used for this query."""
     k1: _builtins.float
     b: _builtins.float
     normalisation: Global___Normalisation.ValueType
@@ -450,6 +582,13 @@ class Explanation(_message.Message):
     """Candidates the store returned."""
     store_filter: _builtins.str
     """The filter as the store got it, JSON."""
+    title: _builtins.float
+    proximity: _builtins.float
+    statistics_chunks: _builtins.int
+    """Chunks that the words' frequencies were counted over: those of the index version, or the
+    candidates' own where it has no statistics yet.
+    """
+    corpus_statistics: _builtins.bool
     @_builtins.property
     def terms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The query's terms after stop words and stemming."""
@@ -465,10 +604,14 @@ class Explanation(_message.Message):
         normalisation: Global___Normalisation.ValueType = ...,
         candidates: _builtins.int = ...,
         store_filter: _builtins.str = ...,
+        title: _builtins.float = ...,
+        proximity: _builtins.float = ...,
+        statistics_chunks: _builtins.int = ...,
+        corpus_statistics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "b", b"b", "candidates", b"candidates", "k1", b"k1", "normalisation", b"normalisation", "rerank", b"rerank", "store_filter", b"store_filter", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "b", b"b", "candidates", b"candidates", "corpus_statistics", b"corpus_statistics", "k1", b"k1", "normalisation", b"normalisation", "proximity", b"proximity", "rerank", b"rerank", "statistics_chunks", b"statistics_chunks", "store_filter", b"store_filter", "terms", b"terms", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,7 @@ from common.coordination import (
     Verdict,
     VersionRecord,
     VersionState,
+    WordStatisticsRecord,
     codec,
     keys,
 )
@@ -118,6 +119,29 @@ def test_a_pointer_and_an_instance_survive_storage() -> None:
     assert codec.decode_instance(entry) == instance
 
 
+def test_word_statistics_survive_storage() -> None:
+    statistics = WordStatisticsRecord(
+        tenant="acme",
+        collection="docs",
+        number=7,
+        table="9f" * 16,
+        chunks=2**40,
+        terms=500_000,
+        text_words=2**50,
+        title_words=0,
+        parts=2,
+        digest="ab" * 32,
+        counted_at=AT,
+        analysis=1,
+    )
+    stored = codec.encode_word_statistics(statistics)
+    assert codec.decode_word_statistics("k", stored, "acme", "docs", 7) == statistics
+    fields = {field.name for field in collections_pb2.WordStatistics.DESCRIPTOR.fields}
+    assert set(json.loads(stored)) <= fields
+    with pytest.raises(codec.UnreadableRecord, match="the/key"):
+        codec.decode_word_statistics("the/key", b"[]", "acme", "docs", 7)
+
+
 def test_fields_of_a_newer_sluice_are_ignored() -> None:
     stored = json.loads(codec.encode_pointer(POINTER)) | {"weather": "fine"}
     assert codec.decode_pointer("k", json.dumps(stored).encode(), "acme", "docs") == POINTER
@@ -145,6 +169,7 @@ def test_keys_are_laid_out_as_designed() -> None:
     assert keys.active_key("", "docs") == "collections/default/docs/active"
     assert keys.sequence_key("acme", "docs") == "collections/acme/docs/sequence"
     assert keys.version_key("acme", "docs", 12) == "collections/acme/docs/versions/12"
+    assert keys.statistics_key("", "docs", 12) == "collections/default/docs/statistics/12"
     assert keys.instances_prefix("query") == "instances/query/"
     assert keys.build_lock("", "docs") == "locks/default/docs"
     assert keys.maintenance_lock("acme", "docs") == "locks/acme/docs/maintenance"
@@ -157,6 +182,9 @@ def test_keys_are_laid_out_as_designed() -> None:
 def test_collection_keys_are_taken_apart() -> None:
     assert keys.parse_collection_key("collections/a/b/active") == ("a", "b", None)
     assert keys.parse_collection_key("collections/a/b/versions/12") == ("a", "b", 12)
+    assert keys.parse_collection_key("collections/a/b/statistics/12") is None
+    assert keys.parse_statistics_key("collections/a/b/statistics/12") == ("a", "b", 12)
+    assert keys.parse_statistics_key("collections/a/b/versions/12") is None
     for other in ("collections/a/b/sequence", "collections/a/active", "instances/a/b/active"):
         assert keys.parse_collection_key(other) is None
 
