@@ -15,7 +15,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from client.judged import read_judged_set
+from client.evaluating.judged_set import read_judged_set
 from common.errors import InvalidArgument
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.ranking_baselines import score
-from client import metrics
 from client.client import SluiceClient
-from client.evaluation import Plan, ask_all
-from client.judged import CORPUS, read_judged_set
-from client.judged_collection import STATISTICS_WAIT_S, await_statistics, write_corpus
+from client.evaluating import metrics
+from client.evaluating.asking import Plan, ask_all
+from client.evaluating.judged_collection import STATISTICS_WAIT_S, await_statistics, write_corpus
+from client.evaluating.judged_set import CORPUS, read_judged_set
 from client.local_server import local_server
 from common.embedding import EmbeddingSettings, open_embedder
 from common.errors import InvalidArgument
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bench.ranking_baselines import Rankings
-    from client.judged import JudgedSet
+    from client.evaluating.judged_set import JudgedSet
     from common.embedding import Embedder
 
 MODE = "fused"

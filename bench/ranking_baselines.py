@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from client.judged import JudgedSet
+    from client.evaluating.judged_set import JudgedSet
     from common.embedding import Embedder
 
     Rankings: TypeAlias = "list[list[str]]"

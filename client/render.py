@@ -19,7 +19,7 @@ from client.passage import excerpt, printable, readable_source, shortened
 from client.quantities import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO
 
     from rich.console import RenderableType
@@ -119,7 +119,8 @@ def _footer(response: SearchResponse) -> str:
 def _explained(response: SearchResponse, width: int) -> list[RenderableType]:
     blocks: list[RenderableType] = []
     if any(hit.parts for hit in response.hits):
-        blocks += [_scores(response.hits, width), Text()]
+        by_words = response.explanation is None or response.explanation.rerank != "dense"
+        blocks += [_scores(response.hits, width, words=by_words), Text()]
     if response.explanation:
         blocks += [_plan(response.explanation), Text()]
     if response.timings:
@@ -127,50 +128,63 @@ def _explained(response: SearchResponse, width: int) -> list[RenderableType]:
     return blocks
 
 
-def _scores(hits: Iterable[Hit], width: int) -> Table:
+def _scores(hits: Iterable[Hit], width: int, *, words: bool) -> Table:
     """A line for each hit; what the title and nearness added stands there where there is room."""
     scored = [(hit, hit.parts) for hit in hits if hit.parts]
     crossed = any(parts.cross_encoder is not None for _, parts in scored)
     added = width >= _ALL_PARTS + (7 if crossed else 0)
-    names = ["hit", "score", "cosine", "meaning", "BM25"]
-    names += ["title", "near"] if added else []
-    names += ["words", "cross"] if crossed else ["words"]
+    names = ["hit", "score", "cosine"]
+    if words:
+        names += ["meaning", "BM25", *(("title", "near") if added else ()), "words"]
+    names += ["cross"] if crossed else []
     table = plain_table()
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("rank by meaning", justify="right")
     for hit, parts in scored:
-        cells = [str(hit.rank), f"{hit.score:.3f}", f"{parts.similarity:.3f}", f"{parts.dense:.3f}"]
-        cells.append(f"{parts.bm25:.2f}")
-        cells += [f"{parts.title:.2f}", f"{parts.proximity:.2f}"] if added else []
-        cells.append(f"{parts.lexical:.3f}")
+        cells = [str(hit.rank), f"{hit.score:.3f}", f"{parts.similarity:.3f}"]
+        if words:
+            cells += [f"{parts.dense:.3f}", f"{parts.bm25:.2f}"]
+            cells += [f"{parts.title:.2f}", f"{parts.proximity:.2f}"] if added else []
+            cells.append(f"{parts.lexical:.3f}")
         if crossed:
             cells.append("" if parts.cross_encoder is None else f"{parts.cross_encoder:.2f}")
         table.add_row(*cells, str(parts.dense_rank))
     return table
 
 
-def _plan(explanation: Explanation) -> Text:
-    terms = " ".join(printable(term) for term in explanation.terms)
-    lines = [f"terms   {terms or 'none'}"]
-    if explanation.rerank in {"fused", "cross_encoder"}:
-        lines.append(
-            f"score   {explanation.alpha:.3g} · meaning + {1 - explanation.alpha:.3g} · words"
-            f" (BM25 k1 {explanation.k1:g}, b {explanation.b:g};"
-            f" {explanation.normalisation.replace('_', '-')})"
-        )
-    if explanation.rerank != "dense" and explanation.statistics_chunks:
-        counted = number(explanation.statistics_chunks, "chunk")
-        whole = f"{counted} of the index version"
-        lines.append(
-            f"words   title {explanation.title:g}, nearness {explanation.proximity:g}; counted in"
-            f" {whole if explanation.corpus_statistics else f'the candidates, {counted}'}"
-        )
+def _plan(explanation: Explanation) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold", style="dim")
+    for name, said in _planned(explanation):
+        table.add_row(Text(name), Text(said))
+    return table
+
+
+def _planned(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    yield "terms", " ".join(map(printable, explanation.terms)) or "none"
+    mixed = explanation.rerank in {"fused", "cross_encoder"}
+    if mixed:
+        yield "score", f"{explanation.alpha:.3g} · meaning + {1 - explanation.alpha:.3g} · words"
+        scale = explanation.normalisation.replace("_", "-")
+        yield "meaning", f"cosine, scaled over the candidates ({scale})"
+    if explanation.rerank != "dense":
+        weights = f"k1 {explanation.k1:g}, b {explanation.b:g}"
+        weights += f", title weight {explanation.title:g}"
+        weights += f", proximity weight {explanation.proximity:g}"
+        yield "words", f"BM25 ({weights}){', scaled likewise' if mixed else ''}"
+        if explanation.statistics_chunks:
+            counted = number(explanation.statistics_chunks, "chunk")
+            whole = f"in {counted} of the index version"
+            yield (
+                "counted",
+                whole if explanation.corpus_statistics else f"in the candidates, {counted}",
+            )
     if explanation.rerank == "cross_encoder":
-        lines.append("order   the first by the cross-encoder, the others by the score")
+        yield "order", "the first by the cross-encoder, the others by the score"
     if explanation.store_filter:
-        lines.append(f"filter  {printable(explanation.store_filter)}")
-    return Text("\n".join(lines), "dim")
+        yield "filter", printable(explanation.store_filter)
 
 
 def _stages(timings: Sequence[StageTiming]) -> Table:

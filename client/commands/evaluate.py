@@ -11,18 +11,20 @@ from client.commands.options import Config, Json, Target, Tenant  # noqa: TC001 
 
 if TYPE_CHECKING:
     from client.client import SluiceClient
-    from client.evaluation import Plan
-    from client.figures import Evaluation
-    from client.judged import JudgedSet
-    from client.judged_collection import Progress
+    from client.evaluating.figures import Evaluation
 
-# Names of ``client.evaluation.MODES``, which takes long to import.
+# Names of ``client.evaluating.asking.MODES``, which takes long to import.
 _MODES = ("dense", "bm25", "fused", "reranked")
 
 
 def evaluate(
     dataset_dir: Annotated[
-        Path, typer.Argument(help="Folder in BEIR layout.", exists=True, file_okay=False)
+        Path,
+        typer.Argument(
+            help="Folder with corpus.jsonl, queries.jsonl and qrels/, as BEIR lays them out.",
+            exists=True,
+            file_okay=False,
+        ),
     ],
     *,
     modes: Annotated[
@@ -79,18 +81,20 @@ def evaluate(
     import os  # noqa: PLC0415  # as above
     import tempfile  # noqa: PLC0415  # as above
 
-    from client import render, render_evaluation  # noqa: PLC0415  # as above
     from client.commands.session import (  # noqa: PLC0415  # as above
         ask,
         connection,
         print_json,
         session,
     )
-    from client.evaluation import Plan, run_lines  # noqa: PLC0415  # as above
-    from client.evaluation_page import page  # noqa: PLC0415  # as above
-    from client.judged import read_judged_set  # noqa: PLC0415  # as above
+    from client.evaluating.asking import Plan, run_lines  # noqa: PLC0415  # as above
+    from client.evaluating.judged_set import read_judged_set  # noqa: PLC0415  # as above
+    from client.evaluating.measuring import measure  # noqa: PLC0415  # as above
+    from client.evaluating.page import page  # noqa: PLC0415  # as above
+    from client.evaluating.table import table  # noqa: PLC0415  # as above
     from client.local_server import local_server  # noqa: PLC0415  # as above
     from client.progress import progress_bars  # noqa: PLC0415  # as above
+    from client.render import open_console  # noqa: PLC0415  # as above
     from client.settings import Connection  # noqa: PLC0415  # as above
     from common.errors import InvalidArgument  # noqa: PLC0415  # as above
 
@@ -101,11 +105,10 @@ def evaluate(
             )
     plan = Plan(_modes(modes), candidates, concurrency)
     judged = read_judged_set(dataset_dir, split)
-    console = render.open_console(stderr=True)
 
     async def work(client: SluiceClient) -> Evaluation:
-        with progress_bars(console) as told:
-            return await _measure(client, judged, plan, told, wait=wait, own=not target)
+        with progress_bars(open_console(stderr=True)) as told:
+            return await measure(client, judged, plan, told, wait=wait, own=not target)
 
     async def alone(folder: Path) -> Evaluation:
         async with local_server(folder, environ=os.environ, config=config) as address:
@@ -124,39 +127,7 @@ def evaluate(
     if as_json:
         print_json(found.to_json())
     else:
-        render.open_console().print(render_evaluation.evaluated(found))
-
-
-async def _measure(
-    client: SluiceClient, judged: JudgedSet, plan: Plan, told: Progress, *, wait: bool, own: bool
-) -> Evaluation:
-    from datetime import UTC, datetime  # noqa: PLC0415  # as above
-
-    from client.evaluation import MODES, ask_all  # noqa: PLC0415  # as above
-    from client.evaluation_settings import notes, settings  # noqa: PLC0415  # as above
-    from client.figures import Evaluation, figures  # noqa: PLC0415  # as above
-    from client.judged_collection import (  # noqa: PLC0415  # as above
-        STATISTICS_WAIT_S,
-        await_statistics,
-        write_corpus,
-    )
-
-    now = datetime.now(UTC)
-    written = await write_corpus(client, judged, told, {mode: MODES[mode] for mode in plan.modes})
-    waits = wait and any(mode != "dense" for mode in plan.modes)
-    counted = await await_statistics(
-        client, judged, written, wait_s=STATISTICS_WAIT_S if waits else 0, progress=told
-    )
-    asked = await ask_all(client, judged, written, plan, told)
-    modes = figures(asked, plan.candidates)
-    return Evaluation(
-        judged=judged,
-        modes=modes,
-        asked=asked,
-        statistics="corpus" if counted.explanation.corpus_statistics else "candidates",
-        settings=settings(judged, written, counted, plan, now=now, own=own),
-        notes=tuple(notes(judged, counted, plan, modes)),
-    )
+        open_console().print(table(found))
 
 
 def _modes(text: str) -> tuple[str, ...]:

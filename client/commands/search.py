@@ -57,10 +57,10 @@ def search(
     cross_encoder_candidates: Annotated[
         int,
         typer.Option(
-            "--cross-encoder-candidates",
+            "--cross-encoder-top",
             min=0,
             max=1000,
-            help="Passages the cross-encoder may score; 0: the server's default.",
+            help="How many passages the cross-encoder may score; 0: the server's default.",
         ),
     ] = 0,
     max_per_document: Annotated[

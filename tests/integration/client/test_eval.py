@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from bench.random_cross_encoder import write_cross_encoder
 from client.cli import app
 from client.client import SluiceClient
-from client.judged import read_judged_set
-from client.judged_collection import collection_name, write_corpus
+from client.evaluating.judged_collection import collection_name, write_corpus
+from client.evaluating.judged_set import read_judged_set
 from common.errors import FailedPrecondition
 from tests.integration.client.small_collection import unused_name
 
@@ -137,7 +137,7 @@ class TestRefusals:
         assert "test.tsv:6: expected query-id, corpus-id and a whole number" in result.stderr
 
     async def test_a_collection_that_holds_something_else_is_not_measured(self, address, dataset):
-        from client.evaluation import Plan, ask_all  # noqa: PLC0415  # only here
+        from client.evaluating.asking import Plan, ask_all  # noqa: PLC0415  # only here
         from client.indexing import Document  # noqa: PLC0415  # only here
 
         async def another():

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from client.answers import SearchQuery, SearchResponse
 from client.cli import app
 from client.client import SluiceClient
-from client.judged import read_judged_set
-from client.judged_collection import Written, collection_name, write_corpus
+from client.evaluating.judged_collection import Written, collection_name, write_corpus
+from client.evaluating.judged_set import read_judged_set
 from common.errors import InvalidArgument, NotFound
 from common.identity import document_id
 from tests.integration.client.small_collection import TEXTS, documents, unused_name

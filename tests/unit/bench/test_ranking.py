@@ -9,7 +9,7 @@ import pytest
 
 from bench.ranking import markdown, run
 from bench.ranking_baselines import Scored, score
-from client.judged import read_judged_set
+from client.evaluating.judged_set import read_judged_set
 from common.embedding.hashing_embedder import HashingEmbedder
 
 

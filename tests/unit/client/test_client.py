@@ -306,7 +306,7 @@ async def test_every_option_of_the_command_reaches_the_server():
     searcher = a_searcher()
     async with connected(searcher=searcher) as client:
         ask = ["search", "why", "--collection", "docs", "--target", client._target]
-        ask += ["--rerank", "cross-encoder", "--cross-encoder-candidates", "7", "--merge"]
+        ask += ["--rerank", "cross-encoder", "--cross-encoder-top", "7", "--merge"]
         ask += ["--max-per-document", "2", "--keep-duplicates", "--alpha", "0.5", "--k1", "2"]
         ask += ["--b", "0.25", "--title-weight", "3", "--proximity-weight", "1", "--json"]
         result = await asyncio.to_thread(CliRunner().invoke, app, ask)

@@ -83,7 +83,8 @@ def test_explain_shows_the_parts_the_plan_and_the_stages():
     assert "hit  score  cosine  meaning   BM25  title  near  words  rank by meaning" in text
     assert "  1  0.934   0.710    1.000  12.30   3.25  0.50  0.830                2" in text
     assert "terms   job keytab" in text
-    assert "score   0.5 · meaning + 0.5 · words (BM25 k1 1.2, b 0.75; min-max)" in text
+    assert "score   0.5 · meaning + 0.5 · words" in text
+    assert "meaning cosine, scaled over the candidates (min-max)" in text
     assert 'filter  {"lang":"en"}' in text
     assert "retrieve ████████████████████████ 5.25 ms" in text
     assert "embed    █████████▏               2.00 ms" in text
@@ -106,10 +107,24 @@ def test_the_cross_encoder_is_told_where_it_scored():
     assert "hit  score  cosine  meaning   BM25  title  near  words  cross  rank by meaning" in text
     assert "  1  0.934   0.500    0.400   9.00   0.00  0.00  0.300  -1.25                7" in text
     assert "  2  0.934   0.710    1.000  12.30   3.25  0.50  0.830                       2" in text
-    assert "score   0.612 · meaning + 0.388 · words (BM25 k1 1.2, b 0.75; min-max)" in text
-    assert "words   title 2.5, nearness 0.5; counted in 56,789 chunks of the index version" in text
+    assert "score   0.612 · meaning + 0.388 · words" in text
+    assert text[
+        (words := text.index("counted in 56,789 chunks of the index version")) - 2 : words
+    ] == [
+        "words   BM25 (k1 1.2, b 0.75, title weight 2.5, proximity weight 0.5), scaled",
+        "        likewise",
+    ]
     assert "order   the first by the cross-encoder, the others by the score" in text
     assert text[-1] == "index version 3 · 7.2 ms · 200 candidates · cross-encoder over 1"
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical"])
+def test_only_what_a_mode_ranks_by_is_explained(mode):
+    told = Explanation(("job",), mode, 0.5, 1.2, 0.75, "min_max", 200, "", statistics_chunks=9)
+    text = shown(search_answer(response(hit(), explanation=told), explain=True, width=80))
+    assert ("BM25" in text) == ("counted in" in text) == (mode == "lexical")
+    assert "score   " not in text
+    assert "likewise" not in text
 
 
 def test_frequencies_of_the_candidates_are_told_as_such():

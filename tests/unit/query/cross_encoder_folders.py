@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from bench.random_cross_encoder import write_cross_encoder, write_tokenizer
+from tests.unit.common.embedding.tiny_bert import (
+    HEADS,
+    HIDDEN,
+    INNER,
+    LAYERS,
+    hidden_states,
+    linear,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LAYERS, HIDDEN, HEADS, INNER, VOCABULARY, SEED = 2, 32, 4, 64, 900, 11
+VOCABULARY, SEED = 900, 11
 QUERY = "How is an under-replicated block found?"
 TEXTS = [
     "The name node counts the replicas that each data node reports.",
@@ -51,40 +58,8 @@ def forward(
     w: Mapping[str, NDArray[np.float32]], ids: Sequence[int], types: Sequence[int]
 ) -> NDArray[np.float64]:
     """Logits of one pair in float64, written from the paper: shape (labels,)."""
-    t = {name: tensor.astype(np.float64) for name, tensor in w.items()}
-
-    def linear(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        return np.asarray(x @ t[f"{name}.weight"].T + t[f"{name}.bias"])
-
-    def norm(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
-        return np.asarray(scaled * t[f"{name}.weight"] + t[f"{name}.bias"])
-
-    def heads(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return x.reshape(len(ids), HEADS, HIDDEN // HEADS).transpose(1, 0, 2)
-
-    x = norm(
-        t["embeddings.word_embeddings.weight"][list(ids)]
-        + t["embeddings.position_embeddings.weight"][: len(ids)]
-        + t["embeddings.token_type_embeddings.weight"][list(types)],
-        "embeddings.LayerNorm",
-    )
-    for layer in range(LAYERS):
-        name = f"encoder.layer.{layer}"
-        q, k, v = (
-            heads(linear(x, f"{name}.attention.self.{p}")) for p in ("query", "key", "value")
-        )
-        scores = q @ k.transpose(0, 2, 1) / math.sqrt(HIDDEN // HEADS)
-        probabilities = np.exp(scores - scores.max(-1, keepdims=True))
-        probabilities /= probabilities.sum(-1, keepdims=True)
-        mixed = (probabilities @ v).transpose(1, 0, 2).reshape(x.shape)
-        attended = linear(mixed, f"{name}.attention.output.dense")
-        x = norm(attended + x, f"{name}.attention.output.LayerNorm")
-        inner = linear(x, f"{name}.intermediate.dense")
-        inner *= 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
-        x = norm(linear(inner, f"{name}.output.dense") + x, f"{name}.output.LayerNorm")
-    return linear(np.tanh(linear(x[0], "pooler.dense")), "classifier")
+    first = hidden_states(w, ids, types)[0]
+    return linear(w, "classifier", np.tanh(linear(w, "pooler.dense", first)))
 
 
 def write_toy(

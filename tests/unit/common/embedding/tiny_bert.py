@@ -124,15 +124,30 @@ def forward(
 def _embed(
     w: dict[str, NDArray[np.float32]], ids: list[int], pooling: str, activation: str
 ) -> NDArray[np.float64]:
-    t = {name: tensor.astype(np.float64) for name, tensor in w.items()}
+    x = hidden_states(w, ids, [0] * len(ids), activation)
+    pooled = x[0] if pooling == "cls" else x.mean(0)
+    return np.asarray(pooled / np.linalg.norm(pooled))
 
-    def linear(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        return np.asarray(x @ t[f"{name}.weight"].T + t[f"{name}.bias"])
+
+def linear(
+    w: Mapping[str, NDArray[np.float32]], name: str, x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    weight, bias = (w[f"{name}.{part}"].astype(np.float64) for part in ("weight", "bias"))
+    return np.asarray(x @ weight.T + bias)
+
+
+def hidden_states(
+    w: Mapping[str, NDArray[np.float32]],
+    ids: Sequence[int],
+    types: Sequence[int],
+    activation: str = "gelu",
+) -> NDArray[np.float64]:
+    """What the last layer makes of each token: shape (tokens, HIDDEN)."""
 
     def norm(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         centred = x - x.mean(-1, keepdims=True)
         scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
-        return np.asarray(scaled * t[f"{name}.weight"] + t[f"{name}.bias"])
+        return np.asarray(scaled * w[f"{name}.weight"] + w[f"{name}.bias"])
 
     def act(x: NDArray[np.float64]) -> NDArray[np.float64]:
         if activation == "relu":
@@ -144,15 +159,15 @@ def _embed(
         return np.asarray(0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))))
 
     x = norm(
-        t["embeddings.word_embeddings.weight"][ids]
-        + t["embeddings.position_embeddings.weight"][: len(ids)]
-        + t["embeddings.token_type_embeddings.weight"][0],
+        w["embeddings.word_embeddings.weight"][list(ids)].astype(np.float64)
+        + w["embeddings.position_embeddings.weight"][: len(ids)]
+        + w["embeddings.token_type_embeddings.weight"][list(types)],
         "embeddings.LayerNorm",
     )
     size = HIDDEN // HEADS
     for layer in range(LAYERS):
         name = f"encoder.layer.{layer}"
-        q, k, v = (linear(x, f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
+        q, k, v = (linear(w, f"{name}.attention.self.{p}", x) for p in ("query", "key", "value"))
         mixed = np.empty_like(x)
         for head in range(HEADS):
             at = slice(head * size, (head + 1) * size)
@@ -160,11 +175,8 @@ def _embed(
             probabilities = np.exp(scores - scores.max(-1, keepdims=True))
             probabilities /= probabilities.sum(-1, keepdims=True)
             mixed[:, at] = probabilities @ v[:, at]
-        x = norm(
-            linear(mixed, f"{name}.attention.output.dense") + x,
-            f"{name}.attention.output.LayerNorm",
-        )
-        inner = act(linear(x, f"{name}.intermediate.dense"))
-        x = norm(linear(inner, f"{name}.output.dense") + x, f"{name}.output.LayerNorm")
-    pooled = x[0] if pooling == "cls" else x.mean(0)
-    return np.asarray(pooled / np.linalg.norm(pooled))
+        attended = linear(w, f"{name}.attention.output.dense", mixed)
+        x = norm(attended + x, f"{name}.attention.output.LayerNorm")
+        inner = act(linear(w, f"{name}.intermediate.dense", x))
+        x = norm(linear(w, f"{name}.output.dense", inner) + x, f"{name}.output.LayerNorm")
+    return x

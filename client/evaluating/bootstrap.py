@@ -7,12 +7,14 @@ to the Bootstrap, 1993, chapter 13. Pure: nothing is read or asked here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+K = TypeVar("K")
 
 RESAMPLES: Final = 2_000
 SEED: Final = 1
@@ -20,8 +22,8 @@ LEVEL: Final = 0.95
 
 
 def intervals(
-    series: Mapping[str, Sequence[float]], *, resamples: int = RESAMPLES, seed: int = SEED
-) -> dict[str, tuple[float, float]]:
+    series: Mapping[K, Sequence[float]], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[K, tuple[float, float]]:
     """The interval of each series' mean, at ``LEVEL``.
 
     Args:

@@ -12,9 +12,9 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from client.figures import Difference, ModeFigures, Times
+    from client.evaluating.figures import Difference, ModeFigures, Times
 
 WIDTH: Final = 720
 _LINE: Final = 18
@@ -23,6 +23,9 @@ _CHARACTER: Final = 7.5
 # Of the axis of quality, which is 1 long; and how many of them at most.
 _STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
 _MOST_STEPS: Final = 6
+# Of the axis of time: multiples of a power of ten, the finer ones where few others fit.
+_FACTORS: Final = ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8))
+_LEAST_TICKS: Final = 3
 _KINDS: Final = {"lexical": "bm25"}
 # Unit shapes around the origin, 2 wide.
 _SHAPES: Final = {
@@ -185,10 +188,15 @@ def _ticks(low: float, high: float) -> list[float]:
     return [tick * step for tick in range(min(first, last - 1), last + 1)]
 
 
-def _log_ticks(low: float, high: float) -> Iterator[float]:
-    """1, 2 and 5 of each power of ten between the bounds."""
-    for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
-        yield from (tick for factor in (1, 2, 5) if low <= (tick := factor * 10.0**power) <= high)
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the bounds, at least a few if there are."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for factors in _FACTORS:
+        found = [tick for p in powers for f in factors if low <= (tick := f * 10.0**p) <= high]
+        if len(found) >= _LEAST_TICKS:
+            break
+    return found
 
 
 def _bar(x: float, y: float, width: float, height: float, mode: str) -> str:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from client.figures import Estimate
-from client.render_evaluation import evaluated
-from tests.unit.client.found_evaluation import EVIL, NDCG, evaluation
+from client.evaluating.figures import Estimate
+from client.evaluating.table import table
+from tests.unit.client.evaluating.found_evaluation import EVIL, NDCG, evaluation
 from tests.unit.client.terminal import lines, shown
 
 TO = "\N{EN DASH}"
@@ -31,19 +31,19 @@ def test_modes_stand_side_by_side_with_their_intervals(tmp_path):
             ),
         },
     )
-    assert lines(shown(evaluated(told)))[:7] == [
+    assert lines(shown(table(told)))[:7] == [
         "tiny  4 queries, 3 documents",
         "",
-        "mode      ndcg@10  recall@100       mrr@10  ndcg to dense  p50 ms  p99 ms",
-        "dense        .500        .500        1.000                   20.0    40.0",
+        "mode      ndcg@10  recall@100       mrr@10    ndcg vs dense  p50 ms  p99 ms",
+        "dense        .500        .500        1.000                     20.0    40.0",
         f"       .250{TO}1.000   .500{TO}.500  1.000{TO}1.000",
-        "fused        .625        .500        1.000          +.125    40.0    80.0",
-        f"        .500{TO}.750   .500{TO}.500  1.000{TO}1.000   -.500{TO}+1.000",
+        "fused        .625        .500        1.000            +.125    40.0    80.0",
+        f"        .500{TO}.750   .500{TO}.500  1.000{TO}1.000  -.500 to +1.000",
     ]
 
 
 def test_times_stand_by_stage_and_mode(tmp_path):
-    text = [line.split() for line in lines(shown(evaluated(evaluation(tmp_path / "tiny"))))]
+    text = [line.split() for line in lines(shown(table(evaluation(tmp_path / "tiny"))))]
     assert ["ms,", "p50", "/", "p99", "dense", "fused"] in text
     assert ["retrieve", "4.00", "/", "8.00", "4.00", "/", "8.00"] in text
     assert ["rerank", "0.50", "/", "0.50"] in text
@@ -51,7 +51,7 @@ def test_times_stand_by_stage_and_mode(tmp_path):
 
 
 def test_what_to_know_of_the_figures_stands_below_them(tmp_path):
-    text = " ".join(shown(evaluated(evaluation(tmp_path / "tiny"))).split())
+    text = " ".join(shown(table(evaluation(tmp_path / "tiny"))).split())
     assert "95% interval over the queries (2,000 resamples, seed 1)" in text
     assert "note: bm25 ranked the whole corpus by words alone" in text
 
@@ -60,6 +60,6 @@ def test_what_to_know_of_the_figures_stands_below_them(tmp_path):
 def test_four_modes_fit_and_nothing_can_steer_the_terminal(tmp_path, width):
     modes = dict.fromkeys(("dense", "bm25", "fused", "reranked"), NDCG["dense"])
     found = evaluation(tmp_path / "tiny", modes, notes=(EVIL * 9,))
-    text = shown(evaluated(found), width=width)
+    text = shown(table(found), width=width)
     assert max(map(cell_len, lines(text))) <= width
     assert not set(text) & set("\x1b\x07\x9b")

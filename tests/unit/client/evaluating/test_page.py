@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from client.charts import WIDTH, quality_by_time, sorted_differences, stage_bars
-from client.evaluation_page import page
-from client.evaluation_style import STYLE
-from client.figures import Times
-from tests.unit.client.found_evaluation import NDCG, evaluation
+from client.evaluating.charts import WIDTH, quality_by_time, sorted_differences, stage_bars
+from client.evaluating.figures import Times
+from client.evaluating.page import page
+from client.evaluating.page_style import STYLE
+from tests.unit.client.evaluating.found_evaluation import NDCG, evaluation
 
 VOID = {"meta", "br"}
 
@@ -63,7 +63,7 @@ def test_the_page_asks_for_nothing_and_runs_nothing(found):
     }
     assert not re.search(r"https?:|url\(|@import", html)
     assert "default-src 'none'" in html
-    assert "prefers-color-scheme:dark" in html
+    assert "screen and (prefers-color-scheme:dark)" in html
 
 
 def test_texts_of_a_data_set_are_only_ever_text(found):
@@ -79,7 +79,7 @@ def test_it_says_figures_settings_and_notes(found):
     for said in ("0.562", "0.688", "+0.125", "20.0", "80.0", "2026-01-02T03:04:05+00:00"):
         assert said in text
     assert "bm25 ranked the whole corpus by words alone" in text
-    assert "fused hardly differs from dense" in text
+    assert "fused is neither clearly better nor clearly worse than dense" in text
 
 
 def test_queries_that_won_and_lost_most_are_told_with_ranks_and_titles(found):
@@ -143,6 +143,17 @@ def test_better_stands_above_and_slower_to_the_right(found):
     x1, y1, x2, y2 = numbers(level, "x1", "y1", "x2", "y2")
     assert y1 == y2 == y
     assert x == x1 < x2
+
+
+def test_the_axis_of_time_is_labelled_however_alike_the_times(found):
+    modes = {
+        name: replace(figures, call=Times(21.0, 22.0, 24.0))
+        for name, figures in found.modes.items()
+    }
+    texts = [
+        text.text for text in drawn(quality_by_time(modes)) if text.get("text-anchor") == "middle"
+    ]
+    assert texts == ["20", "30", "40"]
 
 
 def test_labels_of_points_that_coincide_stand_apart(tmp_path):

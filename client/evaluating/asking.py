@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from client import metrics
 from client.answers import SearchQuery
-from client.judged_collection import document_names
+from client.evaluating import metrics
+from client.evaluating.judged_collection import document_names
 from common.errors import FailedPrecondition
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from client.answers import RerankMode, SearchResponse
     from client.client import SluiceClient
-    from client.judged import JudgedQuery, JudgedSet
-    from client.judged_collection import Progress, Written
+    from client.evaluating.judged_collection import Progress, Written
+    from client.evaluating.judged_set import JudgedQuery, JudgedSet
 
 T = TypeVar("T")
 
@@ -132,14 +132,14 @@ async def ask_all(
         return await client.search(_long(query, written, mode, plan))
 
     timed = await _in_turn(judged, plan, time, lambda done, all_: progress("timing", done, all_))
-    asked = {}
     ranked = await _in_turn(judged, plan, rank, lambda done, all_: progress("ranking", done, all_))
-    for mode in plan.modes:
-        asked[mode] = tuple(
+    return {
+        mode: tuple(
             _scored(query, ranked[mode, index], names, timed[mode, index])
             for index, query in enumerate(judged.queries)
         )
-    return asked
+        for mode in plan.modes
+    }
 
 
 async def _in_turn(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from client.answers import Explanation, RerankMode
     from client.client import SluiceClient
-    from client.judged import JudgedDocument, JudgedSet
+    from client.evaluating.judged_set import JudgedDocument, JudgedSet
     from client.versions import IndexVersion
 
     Progress = Callable[[str, int, int], None]

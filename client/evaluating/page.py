@@ -10,18 +10,18 @@ from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from client import bootstrap, charts
-from client.evaluation_style import STYLE
-from client.figures import MEASURES, verdict
+from client.evaluating import bootstrap, charts
+from client.evaluating.figures import MEASURES, verdict
+from client.evaluating.page_style import STYLE
 from client.passage import printable
 from client.quantities import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from client.evaluation import Asked
-    from client.figures import Difference, Estimate, Evaluation
-    from client.judged import JudgedQuery, JudgedSet
+    from client.evaluating.asking import Asked
+    from client.evaluating.figures import Difference, Estimate, Evaluation, Times
+    from client.evaluating.judged_set import JudgedQuery, JudgedSet
 
 _MOST_QUERIES: Final = 5
 _MOST_RELEVANT: Final = 6
@@ -36,18 +36,19 @@ def page(evaluation: Evaluation) -> str:
     judged = evaluation.judged
     name = _shown(judged.name)
     titles = _titles(evaluation)
+    said = " ".join(verdict(evaluation))
     body = "\n".join(
         [
             f"<header><p>Sluice · evaluation</p><h1>{name}</h1>",
-            f"<p class=lead>{_shown(verdict(evaluation))}</p>",
+            f"<p class=lead>{_shown(said)}</p>",
             f"<p>{_size(judged)}</p></header>",
             _headline(evaluation),
             _figure(
                 "Quality against time",
                 charts.quality_by_time(evaluation.modes),
-                "Each point is a mode: up is better, left is faster. The upright bar is the 95 %"
-                " interval of its mean, the level one goes from the median call to the slowest of"
-                " a hundred.",
+                "Each point is a mode: up is better, left is faster. The upright bar is the"
+                f" {bootstrap.LEVEL:.0%} interval of its mean, the level one goes from the median"
+                " call to the time that 99 of 100 calls keep to.",
             ),
             _stages(evaluation),
             *(_compared(evaluation, mode, titles) for mode in list(evaluation.modes)[1:]),
@@ -89,25 +90,25 @@ def _headline(evaluation: Evaluation) -> str:
 
 
 def _stages(evaluation: Evaluation) -> str:
-    columns = [f"{mode} {share}" for mode in evaluation.modes for share in ("p50", "p90", "p99")]
-    rows = []
-    for stage in evaluation.stages:
-        cells: list[str] = []
-        for figures in evaluation.modes.values():
-            ran = figures.stages.get(stage)
-            cells += [f"{time:.2f}" for time in ran] if ran else [_NONE] * 3
-        rows.append((_shown(stage), cells))
-    calls = [f"{time:.2f}" for figures in evaluation.modes.values() for time in figures.call]
-    rows.append(("whole call", calls))
+    modes = evaluation.modes.values()
+    rows = [
+        (_shown(stage), [_percentiles(figures.stages.get(stage)) for figures in modes])
+        for stage in evaluation.stages
+    ]
+    rows.append(("whole call", [_percentiles(figures.call) for figures in modes]))
     legend = " ".join(_mode(mode) for mode in evaluation.modes)
     return _figure(
         "Where the time goes",
         f"<p class=legend>{legend}</p>{charts.stage_bars(evaluation.modes, evaluation.stages)}",
-        "Milliseconds: the bar is the median, the line goes on to the slowest of a hundred. The"
-        " whole call is as the client sees it, with the way there and back.",
+        "Milliseconds, p50 / p99: the bar is the median, the line goes on to what 99 of 100 calls"
+        " keep to. The whole call is as the client sees it, with the way there and back.",
         "<details><summary>The same as a table</summary>"
-        f"{_table('Stage', columns, rows)}</details>",
+        f"{_table('ms, p50 / p90 / p99', list(evaluation.modes), rows)}</details>",
     )
+
+
+def _percentiles(times: Times | None) -> str:
+    return " / ".join(f"{time:.2f}" for time in times) if times else _NONE
 
 
 def _compared(evaluation: Evaluation, mode: str, titles: Mapping[str, str]) -> str:
@@ -121,7 +122,8 @@ def _compared(evaluation: Evaluation, mode: str, titles: Mapping[str, str]) -> s
         " gain to the greatest loss;"
         f" {number(len(gap.by_query) - gap.better - gap.worse, 'query')} fared alike.",
     )
-    told = []
+    lead = f"nDCG@10 with {evaluation.first} → with {mode}; a query opens to what it should find."
+    told = [f"<p class=quiet>{_shown(lead)}</p>"]
     for heading, chosen in _extremes(gap):
         queries = "".join(_query(evaluation, mode, index, titles) for index in chosen)
         told.append(f"<h3>{heading}</h3>{queries or '<p class=quiet>None.</p>'}")

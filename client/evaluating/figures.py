@@ -11,15 +11,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from client import bootstrap
-from client.metrics import percentile
+from client.evaluating import bootstrap
+from client.evaluating.metrics import percentile
 from client.quantities import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from client.evaluation import Asked
-    from client.judged import JudgedSet
+    from client.evaluating.asking import Asked
+    from client.evaluating.judged_set import JudgedSet
 
 MEASURES: Final[Mapping[str, Callable[[Asked], float]]] = {
     "ndcg@10": lambda asked: asked.ndcg_at_10,
@@ -30,6 +30,7 @@ MEASURES: Final[Mapping[str, Callable[[Asked], float]]] = {
 _STAGES: Final = ("route", "embed", "retrieve", "fetch", "rerank", "cross_encode", "assemble")
 # Differences below are rounding, not ranking.
 _SAME = 1e-9
+_UNSURE: Final = "is neither clearly better nor clearly worse than"
 
 
 class Estimate(NamedTuple):
@@ -178,25 +179,24 @@ def figures(
         candidates: that a mode takes from the vector store.
     """
     first = next(iter(asked))
-    values = {
-        (mode, measure): [of(answer) for answer in answers]
+    # By mode, what it is less, and measure.
+    series = {
+        (mode, "", measure): [of(answer) for answer in answers]
         for mode, answers in asked.items()
         for measure, of in MEASURES.items()
     }
-    gaps = {
-        (mode, measure): [
-            one - other for one, other in zip(row, values[first, measure], strict=True)
+    series |= {
+        (mode, first, measure): [
+            one - other for one, other in zip(row, series[first, "", measure], strict=True)
         ]
-        for (mode, measure), row in values.items()
+        for (mode, _, measure), row in series.items()
         if mode != first
     }
-    series = {f"{mode} {measure}": row for (mode, measure), row in values.items()}
-    series |= {f"{mode} {measure} gap": row for (mode, measure), row in gaps.items()}
-    found = bootstrap.intervals(series)
+    intervals = bootstrap.intervals(series)
 
-    def estimates(mode: str, suffix: str = "") -> dict[str, Estimate]:
-        keys = {measure: f"{mode} {measure}{suffix}" for measure in MEASURES}
-        return {name: Estimate(_mean(series[key]), *found[key]) for name, key in keys.items()}
+    def estimates(mode: str, less: str = "") -> dict[str, Estimate]:
+        keys = {measure: (mode, less, measure) for measure in MEASURES}
+        return {name: Estimate(_mean(series[key]), *intervals[key]) for name, key in keys.items()}
 
     return {
         mode: ModeFigures(
@@ -208,7 +208,7 @@ def figures(
             degraded=Counter(why for answer in answers for why in answer.degraded),
             difference=None
             if mode == first
-            else Difference(first, estimates(mode, " gap"), tuple(gaps[mode, "ndcg@10"])),
+            else Difference(first, estimates(mode, first), tuple(series[mode, first, "ndcg@10"])),
         )
         for mode, answers in asked.items()
     }
@@ -219,23 +219,19 @@ def times(durations_ms: Sequence[float]) -> Times:
     return Times(*(percentile(durations_ms, share) for share in (0.50, 0.90, 0.99)))
 
 
-def verdict(evaluation: Evaluation) -> str:
-    """What the figures say in a sentence, and no more than their intervals allow."""
-    first, *others = evaluation.modes
-    if not others:
-        return f"{first} reaches nDCG@10 {evaluation.modes[first].measures['ndcg@10'].mean:.3f}."
-    best = max(evaluation.modes, key=lambda mode: evaluation.modes[mode].measures["ndcg@10"].mean)
-    told = [f"{best} ranks best: nDCG@10 {evaluation.modes[best].measures['ndcg@10'].mean:.3f}."]
-    for mode in others:
-        gap = evaluation.modes[mode].difference
-        if gap is None:
+def verdict(evaluation: Evaluation) -> list[str]:
+    """What the figures say in sentences, and no more than their intervals allow."""
+    reached = {mode: found.measures["ndcg@10"].mean for mode, found in evaluation.modes.items()}
+    best = max(reached, key=lambda mode: reached[mode])
+    verb = "has the highest" if len(reached) > 1 else "reaches"
+    told = [f"{best} {verb} nDCG@10: {reached[best]:.3f}."]
+    for mode, found in evaluation.modes.items():
+        if found.difference is None:
             continue
-        mean, low, high = gap.measures["ndcg@10"]
-        clear = (
-            "is better than" if low > 0 else "is worse than" if high < 0 else "hardly differs from"
-        )
-        told.append(f"{mode} {clear} {first}: {mean:+.3f} ({low:+.3f} to {high:+.3f}).")
-    return " ".join(told)
+        mean, low, high = found.difference.measures["ndcg@10"]
+        clear = "is better than" if low > 0 else "is worse than" if high < 0 else _UNSURE
+        told.append(f"{mode} {clear} {evaluation.first}: {mean:+.3f} ({low:+.3f} to {high:+.3f}).")
+    return told
 
 
 def degradations(modes: Mapping[str, ModeFigures]) -> Iterable[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from client.evaluation import Asked
-from client.figures import Evaluation, figures
-from client.judged import read_judged_set
+from client.evaluating.asking import Asked
+from client.evaluating.figures import Evaluation, figures
+from client.evaluating.judged_set import read_judged_set
 
 if TYPE_CHECKING:
     from pathlib import Path

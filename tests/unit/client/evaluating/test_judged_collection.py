@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from client import judged_collection
-from client.judged_collection import Written, await_statistics, collection_name, write_corpus
+from client.evaluating import judged_collection
+from client.evaluating.judged_collection import (
+    Written,
+    await_statistics,
+    collection_name,
+    write_corpus,
+)
 from common.errors import FailedPrecondition
 from sluice.collections.v1 import collections_pb2 as pb
 from sluice.query.v1 import query_pb2
-from tests.unit.client.found_evaluation import data_set
+from tests.unit.client.evaluating.found_evaluation import data_set
 from tests.unit.client.told_collections import version
 from tests.unit.client.told_searches import ToldSearches, serving
 

@@ -11,19 +11,19 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client import bootstrap
-from client.evaluation import MODES, MOST_CANDIDATES, WARM_UP_QUERIES
-from client.figures import degradations
+from client.evaluating import bootstrap
+from client.evaluating.asking import MODES, MOST_CANDIDATES, WARM_UP_QUERIES
+from client.evaluating.figures import degradations
 from client.quantities import count, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from client.evaluation import Plan
-    from client.figures import ModeFigures
-    from client.judged import JudgedSet
-    from client.judged_collection import Counted, Written
+    from client.evaluating.asking import Plan
+    from client.evaluating.figures import ModeFigures
+    from client.evaluating.judged_collection import Counted, Written
+    from client.evaluating.judged_set import JudgedSet
 
 
 def settings(
@@ -41,7 +41,10 @@ def settings(
     """
     version, explained = counted.version, counted.explanation
     embedder = version.embedder
-    candidates = {plan.candidates(mode): mode for mode in plan.modes}
+    candidates: dict[int, str] = {}
+    for mode in plan.modes:
+        many = plan.candidates(mode)
+        candidates[many] = f"{candidates[many]}, {mode}" if many in candidates else mode
     return {
         "when": now.isoformat(timespec="seconds"),
         "sluice": installed_version("sluice"),
@@ -60,8 +63,8 @@ def settings(
         "timed": "calls for 10 passages, what a search gets that names no number",
         "scored": f"{plan.depth} passages of each query, near duplicates by themselves",
         "candidates": ", ".join(
-            f"{many} of each query" if len(candidates) == 1 else f"{many} ({_sharing(plan, many)})"
-            for many in candidates
+            f"{many:,} of each query" if len(candidates) == 1 else f"{many:,} ({modes})"
+            for many, modes in candidates.items()
         ),
         "asked": f"{number(plan.concurrency, 'query')} at a time after"
         f" {min(WARM_UP_QUERIES, len(judged.queries))} to warm up, the modes in turn",
@@ -91,10 +94,6 @@ def notes(
             stands = "of the candidates of each query: the server had none of the index version"
         yield f"candidate statistics: words were weighed by frequencies {stands}"
     yield from degradations(modes)
-
-
-def _sharing(plan: Plan, candidates: int) -> str:
-    return ", ".join(mode for mode in plan.modes if plan.candidates(mode) == candidates)
 
 
 def _machine() -> str:

@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 
-from client.evaluation import Plan, ask_all, run_lines
-from client.judged_collection import Written, document_names
+from client.evaluating.asking import Plan, ask_all, run_lines
+from client.evaluating.judged_collection import Written, document_names
 from common.errors import NotFound
 from sluice.query.v1 import query_pb2
-from tests.unit.client.found_evaluation import data_set
+from tests.unit.client.evaluating.found_evaluation import data_set
 from tests.unit.client.told_searches import ToldSearches, serving
 
 WRITTEN = Written("docs", "token")

@@ -4,7 +4,7 @@ from math import log2
 
 import pytest
 
-from client.metrics import linear_gain, ndcg, percentile, recall, reciprocal_rank
+from client.evaluating.metrics import linear_gain, ndcg, percentile, recall, reciprocal_rank
 
 GRADES = {"a": 3, "b": 2, "c": 1, "d": 0}
 

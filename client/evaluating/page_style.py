@@ -11,7 +11,7 @@ from typing import Final
 STYLE: Final = """
 :root{--ground:#fcfcfa;--ink:#1c2126;--quiet:#545d66;--rule:#dcdfe1;--soft:#f1f2ef;
 --dense:#1f6fb4;--bm25:#b4570c;--fused:#16805a;--reranked:#8446ad}
-@media (prefers-color-scheme:dark){:root{--ground:#15181b;--ink:#e8eaec;--quiet:#a3acb5;
+@media screen and (prefers-color-scheme:dark){:root{--ground:#15181b;--ink:#e8eaec;--quiet:#a3acb5;
 --rule:#343a40;--soft:#1e2226;--dense:#6bb0f2;--bm25:#f0a057;--fused:#58c79a;--reranked:#c99bea}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--ground);color:var(--ink);
@@ -30,7 +30,8 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font
 th,td{padding:.45rem .7rem;text-align:right;vertical-align:top;border-bottom:1px solid var(--rule)}
 th:first-child{text-align:left;padding-left:0}
 thead th{font-weight:500;color:var(--quiet);white-space:nowrap;vertical-align:bottom}
-tbody th{font-weight:600}td small{display:block;white-space:nowrap}
+tbody th{font-weight:600}th small,td small{display:block}td small{white-space:nowrap}
+th small{overflow-wrap:anywhere}
 figure{margin:0}figcaption{margin-top:.5rem}
 .plot svg:not(.icon){display:block;width:100%;min-width:34rem;height:auto}
 svg text{fill:var(--quiet);font-size:13px}svg text.small{font-size:11.5px}
@@ -53,5 +54,8 @@ background:var(--soft);padding:.9rem 1rem;border-radius:.4rem;font-size:.875rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.25rem;font-size:.875rem;margin:0}
 dd{margin:0;overflow-wrap:anywhere}
 @media (max-width:36rem){dl{display:block}dd{margin-bottom:.5rem}}
-@media print{details::details-content{content-visibility:visible}}
+@media print{:root,body{font-size:12px}main{max-width:none;padding:0}section{margin-top:1.5rem}
+.wide,.plot{overflow:visible}.plot svg:not(.icon){min-width:0}
+details::details-content{content-visibility:visible}
+h2,h3,summary{break-after:avoid}figure,tr,.tops{break-inside:avoid}thead th{white-space:normal}}
 """

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from client.bootstrap import intervals
+from client.evaluating.bootstrap import intervals
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error():

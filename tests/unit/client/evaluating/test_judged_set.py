@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from client.judged import MAX_QUERY_BYTES, read_judged_set
-from client.judged_collection import collection_name
+from client.evaluating.judged_collection import collection_name
+from client.evaluating.judged_set import MAX_QUERY_BYTES, read_judged_set
 from common.errors import InvalidArgument
 from common.identity import check_collection
 

@@ -1,0 +1,1 @@
+"""Judging rankings: what ``sluice eval`` reads, asks, works out and shows."""
