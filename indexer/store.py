@@ -235,9 +235,9 @@ class ChromaVectorStore:
         """Titles and texts of those of these at most 1,000 chunks that are held, in no order."""
         page = await self._collection.get(ids=chunk_ids, include=("documents", "metadatas"))
         rows = zip(page.ids, page.metadatas or (), page.documents or (), strict=True)
-        # Chroma keeps no empty text.
+        # A record of another's may have no text and no metadata at all.
         return [
-            ChunkWords(id_, str(metadata.get(records.TITLE, "")), text or "")
+            ChunkWords(id_, str((metadata or {}).get(records.TITLE, "")), text or "")
             for id_, metadata, text in rows
         ]
 

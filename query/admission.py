@@ -1,7 +1,8 @@
 """How many searches run at once and how many may wait for their turn.
 
 Beyond both bounds a search is refused at once, with a delay after which to repeat it: nothing is
-ever queued without bound.
+ever queued without bound. Whoever takes calls may ask first, so that what would be refused anyway
+costs next to nothing.
 """
 
 from __future__ import annotations
@@ -31,14 +32,21 @@ class Admission:
         self._max_waiting = waiting
         self._waiting = 0
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold a slot; Overloaded if too many wait already."""
+    def refusal(self) -> Overloaded | None:
+        """What a search that came now would be refused with; None while there is room."""
         if self._slots.locked() and self._waiting >= self._max_waiting:
-            raise Overloaded(
+            return Overloaded(
                 f"too many searches at once; repeat after {RETRY_AFTER_MS} ms",
                 retry_after_ms=RETRY_AFTER_MS,
             )
+        return None
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot; Overloaded if too many wait already."""
+        refused = self.refusal()
+        if refused is not None:
+            raise refused
         self._waiting += 1
         try:
             await self._slots.acquire()

@@ -62,8 +62,11 @@ class ChromaIndex:
         """Read documents and what their metadata say of the title, by id, all in one call."""
         collection = await self._collection(version)
         found = await collection.get(ids=ids, include=("documents", "metadatas"))
+        # A record of another's may have no text and no metadata at all.
         return {
-            chunk_id: ChunkText(str(metadata.get(records.TITLE, "")).encode(), text.encode())
+            chunk_id: ChunkText(
+                str((metadata or {}).get(records.TITLE, "")).encode(), (text or "").encode()
+            )
             for chunk_id, text, metadata in zip(
                 found.ids, found.documents or (), found.metadatas or (), strict=True
             )

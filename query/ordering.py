@@ -126,7 +126,7 @@ class Ordering:
         if mode is RerankMode.CROSS_ENCODER and self._cross_encoder is None:
             raise FailedPrecondition(
                 "this query server has no cross-encoder; set query.cross_encoder.folder to the "
-                "folder of one, or ask for FUSED"
+                "folder of one, or ask for fused"
             )
 
     async def order(self, retrieved: Retrieved) -> Ordered:

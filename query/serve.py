@@ -99,6 +99,7 @@ async def open_query(
     )
     stack.push_async_callback(statistics.aclose)
     index = ChromaIndex(chroma)
+    admission = Admission(running=query.max_searches, waiting=query.max_waiting)
     ordering = Ordering(
         reranker=reranker,
         statistics=statistics,
@@ -114,7 +115,7 @@ async def open_query(
         texts=ChunkCache(query.chunk_cache_bytes),
         reranker=reranker,
         ordering=ordering,
-        admission=Admission(running=query.max_searches, waiting=query.max_waiting),
+        admission=admission,
     )
     service = QueryService(
         searcher,
@@ -126,7 +127,7 @@ async def open_query(
     def register(server: grpc.aio.Server) -> None:
         query_pb2_grpc.add_QueryServiceServicer_to_server(service, server)
 
-    return [ServiceBinding(SERVICE, register, {COORDINATOR: following})]
+    return [ServiceBinding(SERVICE, register, {COORDINATOR: following}, admission.refusal)]
 
 
 async def _opened(

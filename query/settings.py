@@ -80,8 +80,8 @@ class QuerySettings(Settings):
     cross_encoder: CrossEncoderSettings | None = None
     deadline_s: float = Field(default=10.0, gt=0, le=600)
     rerank_reserve_ms: float = Field(default=50.0, ge=0)
-    max_searches: int = Field(default=32, ge=1, le=4096)
-    max_waiting: int = Field(default=128, ge=0, le=65_536)
+    max_searches: int = Field(default=16, ge=1, le=4096)
+    max_waiting: int = Field(default=64, ge=0, le=65_536)
     max_stream_searches: int = Field(default=8, ge=1, le=256)
     chunk_cache_bytes: int = Field(default=256 * MIB, ge=0)
     word_statistics_bytes: int = Field(default=256 * MIB, ge=0)

@@ -89,7 +89,9 @@ def service_config(max_attempts: int) -> dict[str, Any]:
             "initialBackoff": "0.1s",
             "maxBackoff": "2s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            # CANCELLED comes from a server alone: it stops, or gRPC's core had more calls waiting
+            # to be taken than it keeps.
+            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
         }
         names = [{"service": service, "method": method} for service, method in IDEMPOTENT]
         config["methodConfig"] = [{"name": names, "retryPolicy": retry_policy}]

@@ -1,8 +1,9 @@
 """What happens around every method on a server.
 
 One interceptor wraps each behaviour once and keeps the wrapping: it opens the RPC's span, turns
-exceptions into statuses, and turns requests that do not parse into INVALID_ARGUMENT. It never lets
-the message of an unexpected exception out, neither to the client nor to a log.
+exceptions into statuses, and turns requests that do not parse into INVALID_ARGUMENT. What a
+service has no room for it refuses before the request is read. It never lets the message of an
+unexpected exception out, neither to the client nor to a log.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from common.telemetry import ServerSpan, current_trace_id, describe_exception
 from common.telemetry.rpc_spans import TRACE_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
     Behaviour: TypeAlias = Callable[[Any, Context], Any]
     Deserializer: TypeAlias = Callable[[bytes], Any]
+    Refusal: TypeAlias = Callable[[], SluiceError | None]
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +38,14 @@ _EXEMPT = ("/grpc.health.", "/grpc.reflection.")
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the handler of each method, once."""
+    """Wraps the handler of each method, once.
 
-    def __init__(self) -> None:
+    Args:
+        refusals: by service, as ``ServiceBinding.refusal``.
+    """
+
+    def __init__(self, refusals: Mapping[str, Refusal]) -> None:
+        self._refusals = refusals
         # As many entries as the server has methods: unknown ones have no handler.
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
@@ -54,7 +61,21 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
             known = self._wrapped[method] = (handler, _wrap(method.removeprefix("/"), handler))
+        alone = not handler.request_streaming and not handler.response_streaming
+        service, _, _ = method.removeprefix("/").partition("/")
+        if alone and (refusal := self._refusals.get(service)) and (error := refusal()) is not None:
+            return _refusing(method.removeprefix("/"), error)
         return known[1]
+
+
+def _refusing(method: str, error: SluiceError) -> Handler:
+    """A handler that fails without reading: for gRPC the request is a stream, which may wait."""
+
+    async def refuse(_requests: object, context: Context) -> None:
+        async with _around(method, context):
+            raise error
+
+    return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 def _wrap(method: str, handler: Handler) -> Handler:

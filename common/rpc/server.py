@@ -28,6 +28,8 @@ from common.rpc.interceptor import ServerInterceptor
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from common.rpc.interceptor import Refusal
+
     # Runs until the event is set; calls with the address once requests are taken.
     Service: TypeAlias = Callable[[asyncio.Event, Callable[[str], None]], Awaitable[None]]
 
@@ -61,11 +63,14 @@ class ServiceBinding:
         name: full name of the proto service, e.g. ``sluice.query.v1.QueryService``.
         register: adds its servicer to a server.
         conditions: what else the server's health tells of, by name.
+        refusal: asked before a request is read that comes alone: the error that it gives is the
+            answer, None lets the request in. It must not block.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     conditions: Mapping[str, HealthCondition] = field(default_factory=dict)
+    refusal: Refusal | None = None
 
 
 class ServerSettings(Settings):
@@ -124,7 +129,9 @@ class GrpcServer:
             settings.tls_certificate, settings.tls_key, settings.tls_client_ca
         )
         server = grpc.aio.server(
-            interceptors=[ServerInterceptor()],
+            interceptors=[
+                ServerInterceptor({one.name: one.refusal for one in bindings if one.refusal})
+            ],
             options=_options(settings),
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )

@@ -94,8 +94,11 @@ def translate_rpc_error(error: grpc.aio.AioRpcError) -> SluiceError:
     """
     code, message = error.code(), error.details() or ""
     if code is grpc.StatusCode.CANCELLED:
-        # Who cancels a call himself gets CancelledError; this came from a server that stops.
-        return Unavailable("the server stopped before it answered; try again")
+        # Who cancels a call himself gets CancelledError; this came from a server that stops, or
+        # from its gRPC core, which keeps a thousand or so calls that it has not taken yet.
+        return Unavailable(
+            "the server stopped before it answered, or had no room for the call; try again"
+        )
     if is_unconnected(error):
         return Unavailable(
             "no server answers; start one with `sluice up`, or name its address with --target or "

@@ -86,6 +86,9 @@ class Counting:
         try:
             async with asyncio.timeout(VERIFIED_WITHIN_S):
                 await self._counter.count(record)
+        except asyncio.CancelledError:  # whoever waited has gone; what is due stays so
+            self.written(record)
+            raise
         except Exception as error:  # noqa: BLE001 — a version without statistics can be served
             logger.warning(
                 "the words of a version could not be counted in time, trying again",

@@ -49,6 +49,7 @@ class Ledgers:
                 ) from error
         self.analysis: Final = analysis
         self._folder = folder
+        self._in_use: Ledger | None = None  # of the folder
         self._temporary: OrderedDict[str, Ledger] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, "word-counts")
 
@@ -68,15 +69,12 @@ class Ledgers:
             yield await self.call(self._kept, store_collection)
             return
         path = self._folder / f"{store_collection}{_SUFFIX}"
-        opening = asyncio.ensure_future(self.call(Ledger.open, path, self.analysis))
         try:
-            yield await asyncio.shield(opening)
+            yield await self.call(self._open, path)
         finally:
-            # Not awaited, for this may be cancelled: the thread closes it after what is under way.
-            if opening.done():
-                self._close(opening)
-            else:
-                opening.add_done_callback(self._close)
+            # Not awaited, for this may be cancelled: the thread closes it after what is under way,
+            # also where that is the opening.
+            self._thread.submit(self._close)
 
     async def forget(self, store_collection: str) -> None:
         """Throw a ledger away."""
@@ -95,9 +93,14 @@ class Ledgers:
         self._temporary.clear()
         await asyncio.to_thread(self._thread.shutdown)
 
-    def _close(self, opening: asyncio.Future[Ledger]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            self._thread.submit(opening.result().close)
+    def _open(self, path: Path) -> Ledger:
+        self._in_use = Ledger.open(path, self.analysis)
+        return self._in_use
+
+    def _close(self) -> None:
+        if self._in_use is not None:
+            self._in_use.close()
+            self._in_use = None
 
     def _kept(self, name: str) -> Ledger:
         ledger = self._temporary.pop(name, None)

@@ -7,6 +7,7 @@ before the key was read on which another publication then succeeded.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
 from contextlib import suppress
@@ -44,7 +45,11 @@ class Publisher:
         """To be called before what is counted is listed; None where the version is gone."""
         part_ids = tuple(await self._parts.ids(record.store_collection))
         seen = await self._registry.see(record.tenant, record.collection, record.number)
-        return None if seen is None else Draft(seen, part_ids)
+        if seen is None:
+            # Also what one left that died, or did not reach the coordinator, as it took it back.
+            await self._parts.drop(record.store_collection)
+            return None
+        return Draft(seen, part_ids)
 
     async def publish(self, draft: Draft, table: WordTable) -> WordStatisticsRecord | None:
         """Publish what was counted since the draft began; None if another published meanwhile.
@@ -52,8 +57,7 @@ class Publisher:
         Also what is the same as before is published: a count that began earlier must not win.
         """
         version, known = draft.seen.version, draft.seen.published
-        blob = encode(table) if table.chunks else b""
-        digest = hashlib.sha256(blob).hexdigest()
+        blob, digest = await asyncio.to_thread(_packed, table)
         now = datetime.now(UTC)
         written = ""
         if known is not None and known.digest == digest and await self._reads(version, known, blob):
@@ -108,3 +112,9 @@ class Publisher:
             kept = await self._parts.ids(version.store_collection)
             mine = [id_ for id_ in kept if belongs_to(id_, table)]
             await self._parts.delete(version.store_collection, mine)
+
+
+def _packed(table: WordTable) -> tuple[bytes, str]:
+    """A table as bytes, none where nothing was counted, and their digest. Blocking."""
+    blob = encode(table) if table.chunks else b""
+    return blob, hashlib.sha256(blob).hexdigest()

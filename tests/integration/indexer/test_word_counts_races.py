@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ import pytest
 from common.coordination import StatisticsRegistry, keys
 from common.errors import Contended, NotFound, Unavailable
 from common.word_parts import WordParts, words_collection
+from common.word_table import encode
 from indexer.settings import WordCountSettings
 from indexer.store import ChromaCatalog, ChromaVectorStore
-from indexer.word_counts import Counter, Counting, Ledgers, Publisher
+from indexer.word_counts import Counter, Counting, Ledgers, Publisher, publisher
 from indexer.word_counts.counting import VERIFIED_WITHIN_S
 from rerank_zig import ANALYSIS, RerankLibrary
 from tests.integration.indexer.conftest import document, until
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from common.chroma import ChromaCollection
     from common.coordination import VersionRecord
+    from common.word_table import WordTable
     from indexer.store import ChunkWords, VectorStore
     from tests.integration.indexer.conftest import Running
 
@@ -292,3 +295,93 @@ async def test_the_ledgers_of_other_versions_go(record, indexers, tmp_path) -> N
     assert len(list((tmp_path / "ledgers").iterdir())) == 1
     await one.ledgers.keep_only(set())
     assert list((tmp_path / "ledgers").iterdir()) == []
+
+
+async def test_a_verification_that_was_given_up_leaves_the_version_to_be_counted(
+    running, record, indexers
+) -> None:
+    one = indexers()
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def held() -> None:
+        begun.set()
+        await never.wait()
+
+    one.stores.then.append(held)
+    settings = WordCountSettings(interval_s=0.01)
+    counting = Counting(running.registry, one.counter, one.ledgers, settings)
+    counting.written(record)
+    verifying = asyncio.create_task(counting.bring_up_to_date(record))
+    await begun.wait()
+    verifying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await verifying
+    assert [due.record for due in counting._due.values()] == [record]
+
+
+async def test_a_table_of_a_version_that_is_gone_goes_when_it_is_met(
+    running, record, indexers
+) -> None:
+    one = indexers()
+    await one.counter.count(record)
+    failed = await running.registry.begin_version("", "docs", record.embedder, record.chunking)
+    await one.parts.write(failed.store_collection, "late", b"by one that died as it took it back")
+    await running.registry.fail(failed, "deleted on request")
+    assert await one.counter.count(failed) is None
+    assert words_collection(failed.store_collection) not in await running.chroma.collections()
+    await check_exact(running)
+
+
+async def test_a_table_is_packed_beside_the_loop(
+    running, record, indexers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = indexers()
+    threads: list[threading.Thread] = []
+
+    def watched(table: WordTable) -> bytes:
+        threads.append(threading.current_thread())
+        return encode(table)
+
+    monkeypatch.setattr(publisher, "encode", watched)
+    await one.counter.count(record)
+    assert threads
+    assert threading.main_thread() not in threads
+    await check_exact(running)
+
+
+async def test_records_of_others_keep_no_version_from_being_counted(
+    running, record, indexers
+) -> None:
+    store = (await running.chroma.collection(STORE))._collection
+    (some,) = (await asyncio.to_thread(store.get, limit=1, include=["embeddings"]))["embeddings"]
+    await asyncio.to_thread(store.upsert, ids=["bare"], embeddings=[some])
+    chunks = (await indexers().counter.count(record)).chunks
+    assert chunks == await asyncio.to_thread(store.count)
+
+
+async def test_a_ledger_that_opens_as_the_process_ends_is_closed(tmp_path) -> None:
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    ledgers = Ledgers(tmp_path, ANALYSIS)
+    busy = threading.Event()
+    blocking = asyncio.ensure_future(ledgers.call(busy.wait))
+
+    async def use() -> None:
+        async with ledgers.opened("one"):
+            raise AssertionError
+
+    using = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    closing = asyncio.create_task(ledgers.aclose())
+    await asyncio.sleep(0)
+    busy.set()
+    await closing
+    await blocking
+    assert not faults
+    again = Ledgers(tmp_path, ANALYSIS)
+    async with again.opened("one"):  # nobody else has it open
+        pass
+    await again.aclose()

@@ -282,6 +282,20 @@ async def test_records_that_sluice_did_not_write_are_left_aside_and_told_of_in_o
     assert [record.__dict__["records"] for record in told] == [2]
 
 
+async def test_a_record_of_another_without_a_text_or_metadata_is_left_aside(
+    index: WrittenIndex, open_searcher: OpenSearcher
+):
+    await index.holding(FAILOVER)
+    vector = (await index.embedder.embed_documents(["namenode"]))[0].tolist()
+    store = (await index.store())._collection
+    await asyncio.to_thread(store.upsert, ids=["bare"], embeddings=[vector])
+    await asyncio.to_thread(
+        store.upsert, ids=["textless"], embeddings=[vector], metadatas=[{"title": 7}]
+    )
+    result = await ask(await open_searcher(), "namenode")
+    assert set(uris(result)) == {FAILOVER.uri}
+
+
 async def test_a_search_without_time_left_does_not_begin(
     index: WrittenIndex, open_searcher: OpenSearcher
 ):

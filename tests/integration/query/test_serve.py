@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,12 +14,22 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
 
 from client.cli import app
-from common.rpc import open_channel
+from common.rpc import ChannelSettings, GrpcServer, ServerSettings, open_channel
+from query.serve import open_query
 from query.service import SERVICE
+from query.settings import QuerySettings
 from sluice.query.v1 import query_pb2, query_pb2_grpc
+from tests.integration.query.written_index import Document
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from common.chroma import Chroma
+    from common.coordination import Coordinator
+    from tests.integration.query.written_index import WrittenIndex
 
 COMMAND = "import typer; from query.commands import serve_command; typer.run(serve_command)"
 READY = b"sluice query is ready on "
@@ -65,6 +76,51 @@ async def test_it_answers_until_sigterm(config: Path):
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+class Held:
+    """An embedder whose queries wait until the test lets them go."""
+
+    def __init__(self, index: WrittenIndex) -> None:
+        self.spec = index.embedder.spec
+        self._embedder = index.embedder
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def embed_query(self, text: str) -> NDArray[np.float32]:
+        self.begun.set()
+        await self.go_on.wait()
+        return await self._embedder.embed_query(text)
+
+
+async def test_a_full_server_refuses_a_search_before_it_reads_it(
+    index: WrittenIndex, chroma: Chroma, coordinator: Coordinator
+):
+    await index.holding(Document("file:///a", ["namenode quota"]))
+    held = Held(index)
+    settings = QuerySettings(max_searches=1, max_waiting=0)
+    request = query_pb2.SearchRequest(collection="docs", text="quota")
+    async with asyncio.timeout(30), AsyncExitStack() as stack:
+        bindings = await open_query(
+            stack,
+            query=settings,
+            chroma=chroma,
+            coordinator=coordinator,
+            embedder=held,  # type: ignore[arg-type]  # as much of one as a search needs
+        )
+        server = await stack.enter_async_context(
+            GrpcServer.open(ServerSettings(listen="127.0.0.1:0"), bindings)
+        )
+        once = ChannelSettings(max_attempts=1)
+        channel = await stack.enter_async_context(open_channel(server.address, once))
+        first = asyncio.ensure_future(query_pb2_grpc.QueryServiceStub(channel).Search(request))
+        await held.begun.wait()
+        raw: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+        raw = channel.unary_unary(f"/{SERVICE}/Search")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await raw(b"no message")
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        held.go_on.set()
+        assert len((await first).hits) == 1
 
 
 @pytest.mark.parametrize(

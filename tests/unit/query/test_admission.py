@@ -11,6 +11,7 @@ from query.settings import QuerySettings
 
 async def test_beyond_both_bounds_a_search_is_refused_with_a_delay():
     admission = Admission(running=1, waiting=1)
+    assert admission.refusal() is None
     turn, begun = asyncio.Event(), asyncio.Event()
     entered: list[str] = []
 
@@ -27,10 +28,14 @@ async def test_beyond_both_bounds_a_search_is_refused_with_a_delay():
         with pytest.raises(Overloaded) as refused:
             await search("third")
         assert refused.value.retry_after_ms
+        known = admission.refusal()
+        assert known is not None
+        assert known.retry_after_ms == refused.value.retry_after_ms
         assert entered == ["first"]
         turn.set()
         await second
     assert entered == ["first", "second"]
+    assert admission.refusal() is None
 
 
 async def test_who_stops_waiting_makes_room():

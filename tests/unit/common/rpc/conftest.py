@@ -16,6 +16,8 @@ from sluice.query.v1 import query_pb2, query_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from common.errors import SluiceError
+
 QUERY = "sluice.query.v1.QueryService"
 INDEX = "sluice.index.v1.IndexService"
 COUNTING = "test.Counting"
@@ -80,7 +82,10 @@ async def _answer(_request: object, _context: object) -> query_pb2.SearchRespons
 
 @asynccontextmanager
 async def _running(
-    search: Callable[..., Any] = _answer, **settings: Any
+    search: Callable[..., Any] = _answer,
+    *,
+    refusal: Callable[[], SluiceError | None] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[GrpcServer]:
     bindings = [
         ServiceBinding(
@@ -88,6 +93,7 @@ async def _running(
             lambda server: query_pb2_grpc.add_QueryServiceServicer_to_server(
                 _Query(search), server
             ),
+            refusal=refusal,
         ),
         ServiceBinding(
             INDEX,

@@ -243,3 +243,30 @@ async def test_a_long_message_is_cut_to_what_headers_carry(running):
     assert details.startswith("äää")
     assert details.endswith("ä…")
     assert len(details.encode()) <= 1536
+
+
+async def test_what_has_no_room_is_refused_before_it_is_read(running):
+    full = [Overloaded("no room; repeat later", retry_after_ms=70)]
+    called = []
+
+    async def search(_request, _context):
+        called.append(1)
+        return query_pb2.SearchResponse()
+
+    async with (
+        running(search, refusal=lambda: full[0] if full else None) as server,
+        open_channel(server.address, ONCE) as channel,
+    ):
+        raw: Raw = channel.unary_unary("/sluice.query.v1.QueryService/Search")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await raw(TRUNCATED, timeout=10)
+        error = translate_rpc_error(caught.value)
+        assert isinstance(error, Overloaded)
+        assert (error.message, error.retry_after_ms) == ("no room; repeat later", 70)
+        # A stream answers each of its requests by itself, and other services have their own room.
+        await _invoke(server.address, "stream_stream")
+        await _invoke(server.address, "unary_stream")
+        assert len(called) == 2
+        full.clear()
+        await _invoke(server.address, "unary_unary")
+        assert len(called) == 3
