@@ -38,7 +38,7 @@
  *     (sum over neighbours (t, u) of the query of min(idf(t), idf(u)) * sat(count / norm(text))
  *      + sum over its words t of min(1, idf(t)) * sat(near(t) / norm(text)))
  *     neighbours: two different words next to each other among the query's words that are no stop
- *       words, at most 3 positions apart; of the first 1,024. They count where the text has them in
+ *       words, at most 3 positions apart; of the first 64. They count where the text has them in
  *       that order and distance.
  *     near(t): idf(u) / distance^2, summed over the pairs of matches of two different words t and u
  *       of the query that follow each other in the text, with no third between them.

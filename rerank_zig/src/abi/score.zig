@@ -10,6 +10,7 @@ const scoring = @import("../core/scoring.zig");
 const status = @import("../status.zig");
 const text_file = @import("text.zig");
 const Query = @import("../core/query.zig").Query;
+const unfilled = @import("../core/unfilled.zig").unfilled;
 const Scratch = @import("scratch.zig").Scratch;
 
 const Failure = status.Failure;
@@ -115,15 +116,15 @@ pub fn rank(
     collection: ?scoring.Collection,
     out: Columns,
 ) Failure!void {
-    const dense = try arena.alloc(f64, similarities.len);
+    const dense = try unfilled(arena, f64, similarities.len);
     for (dense, similarities) |*value, similarity| {
         if (!std.math.isFinite(similarity)) return error.SimilarityNotFinite;
         value.* = similarity;
     }
     const words: scoring.Columns = .{
-        .lexical = try arena.alloc(f64, similarities.len),
-        .title = try arena.alloc(f64, similarities.len),
-        .proximity = try arena.alloc(f64, similarities.len),
+        .lexical = try unfilled(arena, f64, similarities.len),
+        .title = try unfilled(arena, f64, similarities.len),
+        .proximity = try unfilled(arena, f64, similarities.len),
     };
     const known = collection orelse
         try scoring.Collection.ofCandidates(arena, query.hashes.len, candidates);

@@ -8,6 +8,7 @@ const open_stores = @import("open_stores.zig");
 const scan = @import("../core/scan.zig");
 const score = @import("score.zig");
 const status = @import("../status.zig");
+const unfilled = @import("../core/unfilled.zig").unfilled;
 const text_file = @import("text.zig");
 const Failure = status.Failure;
 const Finder = @import("../core/scan_sequence.zig").Finder;
@@ -227,7 +228,7 @@ fn keysOf(
     const bytes = try text_file.textOf(&block);
     if (ids.count == 0) return if (bytes.len == 0) &.{} else error.IdsMalformed;
 
-    const keys = try arena.alloc(core.Key, @intCast(ids.count));
+    const keys = try unfilled(arena, core.Key, @intCast(ids.count));
     var start: usize = 0;
     for (keys, 1..) |*key, number| {
         const separator = std.mem.findScalarPos(u8, bytes, start, '\n');

@@ -5,6 +5,7 @@ const std = @import("std");
 const Allocator = std.mem.Allocator;
 const tokenizer_file = @import("tokenizer.zig");
 const Tokenizer = tokenizer_file.Tokenizer;
+const unfilled = @import("unfilled.zig").unfilled;
 
 pub const Kind = tokenizer_file.Kind;
 
@@ -19,13 +20,12 @@ pub const Query = struct {
     terms: []const []const u8,
     /// Whole words only, ascending by position.
     sequence: []const Occurrence,
-    table: *const Table,
+    table: Table,
 
     pub const max_terms = 1024;
 
     pub fn init(arena: Allocator, text: []const u8) error{ QueryTooLong, OutOfMemory }!Query {
-        const table = try arena.create(Table);
-        table.* = .empty;
+        const table = try Table.init(arena, text.len);
         var hashes: std.ArrayList(u32) = .empty;
         var kinds: std.ArrayList(Kind) = .empty;
         var terms: std.ArrayList([]const u8) = .empty;
@@ -62,26 +62,35 @@ pub const Query = struct {
     }
 };
 
-/// Ordinals by hash: open addressing, at most a quarter full.
+/// Ordinals by hash: open addressing, at most half full.
 const Table = struct {
-    const slot_count = 4 * Query.max_terms;
     const free: u16 = std.math.maxInt(u16);
-    const empty: Table = .{ .slots = @splat(free) };
 
-    slots: [slot_count]u16,
+    /// A power of two of them.
+    slots: []u16,
 
-    fn find(table: *const Table, hashes: []const u32, hash: u32) ?u16 {
-        var slot = hash % slot_count;
-        while (table.slots[slot] != free) : (slot = (slot + 1) % slot_count) {
+    /// For a text of so many bytes, which has at most two terms for each.
+    fn init(arena: Allocator, byte_count: usize) Allocator.Error!Table {
+        const term_count: usize = @min(2 * byte_count + 1, Query.max_terms);
+        const slots = try unfilled(arena, u16, std.math.ceilPowerOfTwoAssert(usize, 2 * term_count));
+        @memset(slots, free);
+        return .{ .slots = slots };
+    }
+
+    fn find(table: Table, hashes: []const u32, hash: u32) ?u16 {
+        const mask = table.slots.len - 1;
+        var slot = hash & mask;
+        while (table.slots[slot] != free) : (slot = (slot + 1) & mask) {
             const ordinal = table.slots[slot];
             if (hashes[ordinal] == hash) return ordinal;
         }
         return null;
     }
 
-    fn insert(table: *Table, hash: u32, ordinal: u16) void {
-        var slot = hash % slot_count;
-        while (table.slots[slot] != free) slot = (slot + 1) % slot_count;
+    fn insert(table: Table, hash: u32, ordinal: u16) void {
+        const mask = table.slots.len - 1;
+        var slot = hash & mask;
+        while (table.slots[slot] != free) slot = (slot + 1) & mask;
         table.slots[slot] = ordinal;
     }
 };

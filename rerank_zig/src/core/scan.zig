@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const Allocator = std.mem.Allocator;
+const unfilled = @import("unfilled.zig").unfilled;
 
 /// A term of the query at a word of a field. Matches ascend by position; at one position the whole
 /// word stands before its parts, and those before the compound that begins there. A word whose
@@ -36,8 +37,14 @@ pub const Gathering = struct {
     matches: std.ArrayList(Match) = .empty,
     ends: std.ArrayList(End) = .empty,
 
+    /// As many as a candidate of a kilobyte seldom exceeds; more of them grow the list.
+    const likely_matches = 32;
+
     pub fn init(arena: Allocator, candidate_count: usize) Allocator.Error!Gathering {
-        return .{ .ends = try .initCapacity(arena, 2 * candidate_count) };
+        return .{
+            .matches = .initBuffer(try unfilled(arena, Match, likely_matches * candidate_count)),
+            .ends = .initBuffer(try unfilled(arena, End, 2 * candidate_count)),
+        };
     }
 
     /// Ends a field of `length` words.
@@ -51,7 +58,7 @@ pub const Gathering = struct {
     /// All candidates; nothing may be appended after.
     pub fn candidates(gathering: *const Gathering, arena: Allocator) Allocator.Error![]Candidate {
         const ends = gathering.ends.items;
-        const found = try arena.alloc(Candidate, ends.len / 2);
+        const found = try unfilled(arena, Candidate, ends.len / 2);
         var start: usize = 0;
         for (found, 0..) |*candidate, index| {
             const title, const text = .{ ends[2 * index], ends[2 * index + 1] };

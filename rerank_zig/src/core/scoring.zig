@@ -30,7 +30,7 @@ pub const Parameters = struct { k1: f64, b: f64, title: f64, proximity: f64 };
 /// Words of the query further apart than this are no neighbours.
 const max_gap = 3;
 /// Neighbours beyond, of a query of many words, are not looked for.
-const max_pairs = 1024;
+const max_pairs = 64;
 
 /// What is known of the collection behind the candidates.
 pub const Collection = struct {
@@ -105,11 +105,13 @@ pub fn score(
     }
 }
 
-/// Two neighbours in the query.
+/// Two neighbours in the query, and how often the candidate at hand has them; zero between
+/// candidates.
 const Pair = struct {
     first: u16,
     second: u16,
     gap: u16,
+    count: u32 = 0,
 
     fn key(pair: Pair) u64 {
         return @as(u64, pair.first) << 32 | @as(u64, pair.second) << 16 | pair.gap;
@@ -120,19 +122,26 @@ const Pair = struct {
     }
 };
 
+/// A term of the query, and what the candidate at hand has of it; zero between candidates.
+const Term = struct {
+    idf: f64,
+    near: f64 = 0,
+    text: u32 = 0,
+    title: u32 = 0,
+    /// Whether it may have neighbours, and which pairs it is the first of.
+    is_word: bool,
+    first_pair: u16 = 0,
+    pair_count: u16 = 0,
+};
+
 const Scorer = struct {
     const Scored = struct { terms: f64, title: f64, proximity: f64 };
-    /// What one term or pair has in the candidate at hand; zero between candidates.
-    const Tally = struct { text: f64 = 0, title: f64 = 0, near: f64 = 0 };
 
-    query: *const Query,
     collection: Collection,
     parameters: Parameters,
-    idf: []const f64,
-    pairs: []const Pair,
-    tallies: []Tally,
-    pair_counts: []f64,
-    /// Which of them are not zero.
+    terms: []Term,
+    pairs: []Pair,
+    /// Which of them the candidate at hand has.
     met: []u16,
     met_count: usize = 0,
     pairs_met: []u16,
@@ -144,58 +153,56 @@ const Scorer = struct {
         collection: Collection,
         parameters: Parameters,
     ) Allocator.Error!Scorer {
-        const term_count = query.hashes.len;
-        std.debug.assert(collection.frequencies.len == term_count);
-        const idf = try arena.alloc(f64, term_count);
-        for (idf, collection.frequencies) |*value, frequency| {
-            value.* = inverseDocumentFrequency(collection.chunk_count, frequency);
+        std.debug.assert(collection.frequencies.len == query.hashes.len);
+        const terms = try arena.alloc(Term, query.hashes.len);
+        for (terms, collection.frequencies, query.kinds) |*term, frequency, kind| {
+            term.* = .{
+                .idf = inverseDocumentFrequency(collection.chunk_count, frequency),
+                .is_word = kind == .word and parameters.proximity > 0,
+            };
         }
         const pairs = try neighbours(arena, query);
-        const scorer: Scorer = .{
-            .query = query,
+        for (pairs, 0..) |pair, index| {
+            const term = &terms[pair.first];
+            if (term.pair_count == 0) term.first_pair = @intCast(index);
+            term.pair_count += 1;
+        }
+        return .{
             .collection = collection,
             .parameters = parameters,
-            .idf = idf,
+            .terms = terms,
             .pairs = pairs,
-            .tallies = try arena.alloc(Tally, term_count),
-            .pair_counts = try arena.alloc(f64, pairs.len),
-            .met = try arena.alloc(u16, term_count),
+            .met = try arena.alloc(u16, terms.len),
             .pairs_met = try arena.alloc(u16, pairs.len),
         };
-        @memset(scorer.tallies, .{});
-        @memset(scorer.pair_counts, 0);
-        return scorer;
     }
 
     fn candidate(scorer: *Scorer, given: scan.Candidate) Scored {
-        for (given.text.matches) |match| scorer.meet(match.ordinal).text += 1;
+        scorer.readText(given.text.matches);
         for (given.title.matches) |match| scorer.meet(match.ordinal).title += 1;
-        if (scorer.parameters.proximity > 0) scorer.meetNeighbours(given.text.matches);
 
         const text_norm = scorer.norm(given.text.length, scorer.collection.text_average);
         const title_norm = scorer.norm(given.title.length, scorer.collection.title_average);
         var scored: Scored = .{ .terms = 0, .title = 0, .proximity = 0 };
         for (scorer.met[0..scorer.met_count]) |ordinal| {
-            const idf = scorer.idf[ordinal];
-            const tally = scorer.tallies[ordinal];
-            scorer.tallies[ordinal] = .{};
-            const in_text = if (tally.text > 0) tally.text / text_norm else 0;
-            const in_title = if (tally.title > 0)
-                scorer.parameters.title * tally.title / title_norm
-            else
-                0;
-            const whole = idf * scorer.saturated(in_text + in_title);
+            const term = &scorer.terms[ordinal];
+            const in_text = share(term.text, text_norm);
+            const in_title = scorer.parameters.title * share(term.title, title_norm);
+            const whole = term.idf * scorer.saturated(in_text + in_title);
             scored.terms += whole;
-            if (in_title > 0) scored.title += whole - idf * scorer.saturated(in_text);
-            if (tally.near > 0) {
-                scored.proximity += @min(1, idf) * scorer.saturated(tally.near / text_norm);
+            if (in_title > 0) scored.title += whole - term.idf * scorer.saturated(in_text);
+            if (term.near > 0) {
+                scored.proximity += @min(1, term.idf) * scorer.saturated(term.near / text_norm);
             }
+            term.near = 0;
+            term.text = 0;
+            term.title = 0;
         }
         for (scorer.pairs_met[0..scorer.pairs_met_count]) |index| {
-            const pair = scorer.pairs[index];
-            const weight = @min(scorer.idf[pair.first], scorer.idf[pair.second]);
-            scored.proximity += weight * scorer.saturated(scorer.pair_counts[index] / text_norm);
-            scorer.pair_counts[index] = 0;
+            const pair = &scorer.pairs[index];
+            const weight = @min(scorer.terms[pair.first].idf, scorer.terms[pair.second].idf);
+            scored.proximity += weight * scorer.saturated(share(pair.count, text_norm));
+            pair.count = 0;
         }
         scorer.met_count = 0;
         scorer.pairs_met_count = 0;
@@ -203,26 +210,29 @@ const Scorer = struct {
         return scored;
     }
 
-    fn meet(scorer: *Scorer, ordinal: u16) *Tally {
-        const tally = &scorer.tallies[ordinal];
-        if (tally.text == 0 and tally.title == 0) {
+    fn meet(scorer: *Scorer, ordinal: u16) *Term {
+        const term = &scorer.terms[ordinal];
+        if (term.text == 0 and term.title == 0) {
             scorer.met[scorer.met_count] = ordinal;
             scorer.met_count += 1;
         }
-        return tally;
+        return term;
     }
 
-    /// Counts the query's neighbours and what words near each other add, in one walk.
-    fn meetNeighbours(scorer: *Scorer, matches: []const scan.Match) void {
+    /// Counts terms and pairs, and what words near each other add, in one walk.
+    fn readText(scorer: *Scorer, matches: []const scan.Match) void {
         var before: ?scan.Match = null;
         for (matches, 1..) |match, next| {
-            if (scorer.query.kinds[match.ordinal] != .word) continue;
+            const term = scorer.meet(match.ordinal);
+            term.text += 1;
+            if (!term.is_word) continue;
             if (before) |other| scorer.meetNear(other, match);
             before = match;
+            if (term.pair_count == 0) continue;
             for (matches[next..]) |after| {
                 const gap = after.position - match.position;
                 if (gap > max_gap) break;
-                if (gap > 0) scorer.meetPair(match.ordinal, after.ordinal, @intCast(gap));
+                if (gap > 0) scorer.meetPair(term, after.ordinal, gap);
             }
         }
     }
@@ -230,19 +240,25 @@ const Scorer = struct {
     fn meetNear(scorer: *Scorer, left: scan.Match, right: scan.Match) void {
         if (left.ordinal == right.ordinal or left.position == right.position) return;
         const distance: f64 = @floatFromInt(right.position - left.position);
-        const share = 1 / (distance * distance);
-        scorer.tallies[left.ordinal].near += scorer.idf[right.ordinal] * share;
-        scorer.tallies[right.ordinal].near += scorer.idf[left.ordinal] * share;
+        const weight = 1 / (distance * distance);
+        const left_term, const right_term = .{
+            &scorer.terms[left.ordinal],
+            &scorer.terms[right.ordinal],
+        };
+        left_term.near += right_term.idf * weight;
+        right_term.near += left_term.idf * weight;
     }
 
-    fn meetPair(scorer: *Scorer, first: u16, second: u16, gap: u16) void {
-        const wanted: Pair = .{ .first = first, .second = second, .gap = gap };
-        const index = std.sort.binarySearch(Pair, scorer.pairs, wanted, compare) orelse return;
-        if (scorer.pair_counts[index] == 0) {
-            scorer.pairs_met[scorer.pairs_met_count] = @intCast(index);
-            scorer.pairs_met_count += 1;
+    fn meetPair(scorer: *Scorer, first: *const Term, second: u16, gap: u32) void {
+        for (scorer.pairs[first.first_pair..][0..first.pair_count], first.first_pair..) |*pair, place| {
+            if (pair.second != second or pair.gap != gap) continue;
+            if (pair.count == 0) {
+                scorer.pairs_met[scorer.pairs_met_count] = @intCast(place);
+                scorer.pairs_met_count += 1;
+            }
+            pair.count += 1;
+            return;
         }
-        scorer.pair_counts[index] += 1;
     }
 
     fn norm(scorer: *const Scorer, length: u32, average: f64) f64 {
@@ -256,12 +272,13 @@ const Scorer = struct {
     }
 };
 
-fn compare(wanted: Pair, pair: Pair) std.math.Order {
-    return std.math.order(wanted.key(), pair.key());
+/// A count in a field of this norm; the norm of an empty field may be 0.
+fn share(count: u32, norm: f64) f64 {
+    return if (count == 0) 0 else @as(f64, @floatFromInt(count)) / norm;
 }
 
 /// The neighbours in the query, each once, ascending by key.
-fn neighbours(arena: Allocator, query: *const Query) Allocator.Error![]const Pair {
+fn neighbours(arena: Allocator, query: *const Query) Allocator.Error![]Pair {
     const words = query.sequence;
     var pairs = try arena.alloc(Pair, @min(words.len, max_pairs));
     var count: usize = 0;

@@ -19,6 +19,7 @@ const Finder = @import("scan_sequence.zig").Finder;
 const Gathering = @import("scan.zig").Gathering;
 const Match = @import("scan.zig").Match;
 const Sequence = @import("sequence.zig").Sequence;
+const unfilled = @import("unfilled.zig").unfilled;
 const SipHash = std.crypto.auth.siphash.SipHash128(1, 3);
 
 pub const Key = Entry.Key;
@@ -133,7 +134,7 @@ pub const Store = struct {
         is_missing: []bool,
     ) Allocator.Error!void {
         std.debug.assert(is_missing.len == keys.len);
-        const entries = try arena.alloc(?*const Entry, keys.len);
+        const entries = try unfilled(arena, ?*const Entry, keys.len);
         for (keys) |key| store.prefetch(key);
         for (keys, entries) |key, *entry| {
             entry.* = store.likelyEntry(key);

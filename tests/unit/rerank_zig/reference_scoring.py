@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONSTANT_SPREAD = 1e-6
 MAX_GAP = 3
+MAX_PAIRS = 64
 WORD_UNIT = 1.1
 LEAST_COLLECTION = 10
 
@@ -97,11 +98,12 @@ class Scorer:
             max(1, known.text_words) / max(1, count),
         )
         self.words = {match.term for match in query.words}
-        self.neighbours = {
+        pairs = (
             (left.term, right.term, right.position - left.position)
             for left, right in pairwise(query.words)
             if right.position - left.position <= MAX_GAP and left.term != right.term
-        }
+        )
+        self.neighbours = set(islice(pairs, MAX_PAIRS))
 
     def saturated(self, frequency: float) -> float:
         k1 = self.weights.k1
