@@ -66,8 +66,13 @@ $(HDFS)/target/classpath: $(HDFS_SOURCES)
 
 .PHONY: test
 test: setup $(HDFS)/target/classpath ## Run all tests
-	$(BIN)/python -m ziglang build test --build-file rerank_zig/build.zig
+	$(BIN)/python -m ziglang build test fuzz --build-file rerank_zig/build.zig --prefix rerank_zig/zig-out
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## Try ten million inputs against the native library
+	$(BIN)/python -m ziglang build fuzz --build-file rerank_zig/build.zig --prefix rerank_zig/zig-out
+	CI=true $(BIN)/python -m pytest tests/unit/rerank_zig/test_fuzz.py
 
 .PHONY: lint
 lint: setup ## Check style, types, layers, contracts and stubs
@@ -75,7 +80,7 @@ lint: setup ## Check style, types, layers, contracts and stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES) hatch_build.py scripts tests
 	$(BIN)/lint-imports
-	$(BIN)/python -m ziglang fmt --check rerank_zig/build.zig rerank_zig/src
+	$(BIN)/python -m ziglang fmt --check rerank_zig/build.zig rerank_zig/src rerank_zig/fuzz
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
 	@! git rev-parse --quiet --verify $(BASE) >/dev/null || $(BIN)/buf breaking protos --against '.git#ref=$(BASE),subdir=protos'

@@ -40,38 +40,63 @@ pub fn build(b: *std.Build) void {
     addFuzzing(b, target, optimize);
 }
 
-/// `fuzz`: the library with counters of what was run, and a harness without. Installed under bin.
+/// Builds the programs under fuzz/, each with a library of its own:
+///   fuzz          the library as it is, for many executions
+///   fuzz-guided   one that counts what is run, to find new inputs
+///   fuzz-checked  a shared one that takes its memory from malloc, which valgrind watches
+///   threads       one with ThreadSanitizer
 fn addFuzzing(
     b: *std.Build,
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.OptimizeMode,
 ) void {
-    const counted = b.addObject(.{
-        .name = "counted",
-        .use_llvm = true,
-        .root_module = b.createModule(.{
-            .root_source_file = b.path("src/abi.zig"),
-            .target = target,
-            .optimize = optimize,
-            .fuzz = true,
-        }),
-    });
+    const step = b.step("fuzz", "Build the programs that try to break the C ABI");
     const header = b.addTranslateC(.{
         .root_source_file = b.path("include/sluice_rerank.h"),
         .target = target,
         .optimize = optimize,
         .link_libc = false,
-    });
-    const fuzz = b.addExecutable(.{
-        .name = "fuzz",
-        .root_module = b.createModule(.{
-            .root_source_file = b.path("fuzz/fuzz.zig"),
+    }).createModule();
+    const Program = struct { name: []const u8, source: []const u8 = "fuzz/fuzz.zig" };
+    for ([_]Program{
+        .{ .name = "fuzz" },
+        .{ .name = "fuzz-guided" },
+        .{ .name = "fuzz-checked" },
+        .{ .name = "threads", .source = "fuzz/threads.zig" },
+    }, 0..) |program, index| {
+        const is_checked = index == 2;
+        const is_sanitized = index == 3;
+        const root = b.createModule(.{
+            .root_source_file = b.path(program.source),
             .target = target,
             .optimize = optimize,
-            .imports = &.{.{ .name = "header", .module = header.createModule() }},
-        }),
-    });
-    fuzz.root_module.addObject(counted);
-    const fuzz_step = b.step("fuzz", "Build bin/fuzz, which fuzzes the C ABI");
-    fuzz_step.dependOn(&b.addInstallArtifact(fuzz, .{}).step);
+            .link_libc = is_checked or is_sanitized,
+            .sanitize_thread = is_sanitized,
+            .imports = &.{.{ .name = "header", .module = header }},
+        });
+        const library = b.createModule(.{
+            .root_source_file = b.path("src/abi.zig"),
+            .target = target,
+            .optimize = optimize,
+            .link_libc = is_checked or is_sanitized,
+            .sanitize_thread = is_sanitized,
+            .fuzz = index == 1,
+        });
+        if (is_checked) {
+            const shared = b.addLibrary(.{
+                .name = "sluice_rerank_checked",
+                .linkage = .dynamic,
+                .root_module = library,
+            });
+            root.linkLibrary(shared);
+            root.addRPathSpecial("$ORIGIN/../lib");
+            step.dependOn(&b.addInstallArtifact(shared, .{}).step);
+        } else {
+            // An object of its own keeps its own panic, and alone is instrumented.
+            const object_name = b.fmt("{s}-library", .{program.name});
+            root.addObject(b.addObject(.{ .name = object_name, .root_module = library, .use_llvm = true }));
+        }
+        const executable = b.addExecutable(.{ .name = program.name, .root_module = root, .use_llvm = true });
+        step.dependOn(&b.addInstallArtifact(executable, .{}).step);
+    }
 }

@@ -65,6 +65,7 @@ test {
     _ = @import("core/store.zig");
     _ = @import("core/terms.zig");
     _ = @import("core/tokenizer.zig");
+    _ = @import("core/unfilled.zig");
     _ = @import("core/unicode.zig");
     _ = @import("core/word_memo.zig");
 }

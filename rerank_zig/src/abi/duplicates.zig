@@ -6,6 +6,7 @@ const status = @import("../status.zig");
 const text_file = @import("text.zig");
 
 const Failure = status.Failure;
+const backing = @import("scratch.zig").backing;
 const Texts = text_file.Texts;
 
 export fn sluice_rerank_group_duplicates(
@@ -23,7 +24,7 @@ fn groupDuplicates(
     leaders: ?[*]align(1) i32,
     capacity: u64,
 ) Failure!void {
-    var scratch = std.heap.ArenaAllocator.init(std.heap.page_allocator);
+    var scratch = std.heap.ArenaAllocator.init(backing);
     defer scratch.deinit();
     const block = (given orelse return error.NullPointer).*;
     if (block.offset_count == 0) return error.LengthMismatch;

@@ -7,11 +7,12 @@ const builtin = @import("builtin");
 const std = @import("std");
 const core = @import("../core/store.zig");
 const linux = std.os.linux;
+const pages = @import("pages.zig");
 
 const max_stores = 64;
 
 pub const OpenStore = struct {
-    memory: []align(std.heap.page_size_min) u8,
+    memory: pages.Pages,
     store: core.Store,
     /// Shared by all but `insert`.
     lock: std.Io.RwLock = .init,
@@ -26,7 +27,7 @@ pub const OpenStore = struct {
     }
 
     fn deinit(open_store: *OpenStore) void {
-        if (open_store.memory.len > 0) std.posix.munmap(open_store.memory);
+        if (open_store.memory.len > 0) pages.unmap(open_store.memory);
         open_store.* = undefined;
     }
 
@@ -140,19 +141,10 @@ fn openState(place: *const Place, handle: u64) error{UnknownStore}!State {
     return state;
 }
 
-/// Zeros. Pages are taken when they are first written to; great ones where the system has them,
-/// since chunks are read all over the memory.
-fn map(byte_count: usize) error{OutOfMemory}![]align(std.heap.page_size_min) u8 {
+/// Great pages where the system has them, since chunks are read all over the memory.
+fn map(byte_count: usize) error{OutOfMemory}!pages.Pages {
     if (byte_count == 0) return &.{};
-    const access: std.posix.PROT = .{ .READ = true, .WRITE = true };
-    const memory = std.posix.mmap(
-        null,
-        byte_count,
-        access,
-        .{ .TYPE = .PRIVATE, .ANONYMOUS = true },
-        -1,
-        0,
-    ) catch return error.OutOfMemory;
+    const memory = try pages.map(byte_count);
     // A wish; without it all works too.
     if (builtin.os.tag == .linux) _ = linux.madvise(memory.ptr, memory.len, linux.MADV.HUGEPAGE);
     return memory;

@@ -2,15 +2,20 @@
 //! hundreds of chunks, so a few arenas are kept for the next calls, each up to a bound. It must
 //! never make a call wait for another one's arena.
 
+const builtin = @import("builtin");
 const std = @import("std");
 const ArenaAllocator = std.heap.ArenaAllocator;
 
+/// Built with Linux's libc, as for valgrind, every call has memory of its own from malloc, so that
+/// what is read beyond it, before it is written or after it was given back is seen.
+const is_watched = builtin.link_libc and builtin.os.tag == .linux;
+pub const backing = if (is_watched) std.heap.c_allocator else @import("pages.zig").allocator;
 const max_kept_arenas = 16;
-const max_kept_bytes = 1 << 19;
+const max_kept_bytes = if (is_watched) 0 else 1 << 19;
 
 const Kept = struct {
     is_lent: std.atomic.Value(bool) = .init(false),
-    arena: ArenaAllocator = .init(std.heap.page_allocator),
+    arena: ArenaAllocator = .init(backing),
 };
 
 var all_kept: [max_kept_arenas]Kept = @splat(.{});
@@ -18,7 +23,7 @@ var all_kept: [max_kept_arenas]Kept = @splat(.{});
 pub const Scratch = struct {
     lent: ?*Kept,
     /// Used where all kept ones are lent.
-    own: ArenaAllocator = .init(std.heap.page_allocator),
+    own: ArenaAllocator = .init(backing),
 
     pub fn init() Scratch {
         for (&all_kept) |*kept| {
@@ -39,6 +44,10 @@ pub const Scratch = struct {
         return if (scratch.lent) |kept| kept.arena.allocator() else scratch.own.allocator();
     }
 };
+
+test {
+    _ = @import("pages.zig");
+}
 
 test "more calls at once than arenas are kept" {
     var scratches: [max_kept_arenas + 2]Scratch = undefined;
