@@ -94,9 +94,17 @@ fn addFuzzing(
         } else {
             // An object of its own keeps its own panic, and alone is instrumented.
             const object_name = b.fmt("{s}-library", .{program.name});
-            root.addObject(b.addObject(.{ .name = object_name, .root_module = library, .use_llvm = true }));
+            root.addObject(b.addObject(.{
+                .name = object_name,
+                .root_module = library,
+                .use_llvm = true,
+            }));
         }
-        const executable = b.addExecutable(.{ .name = program.name, .root_module = root, .use_llvm = true });
+        const executable = b.addExecutable(.{
+            .name = program.name,
+            .root_module = root,
+            .use_llvm = true,
+        });
         step.dependOn(&b.addInstallArtifact(executable, .{}).step);
     }
 }

@@ -1,7 +1,7 @@
-//! Makes the arguments of calls out of an input, right ones or, where the call shall be spoilt, wrong
-//! ones. What the header asks for always holds: a pointer that is not null points at as many
-//! elements as the length beside it says, or that length is over a limit, so that it must be refused
-//! before anything is read.
+//! Makes the arguments of calls out of an input, right ones or, where the call shall be spoilt,
+//! wrong ones. It must never break what the header asks for: a pointer that is not null points at
+//! as many elements as the length beside it says, or that length is over a limit, so that it must
+//! be refused before anything is read.
 
 const std = @import("std");
 const c = @import("header");
@@ -12,6 +12,7 @@ const rooms_file = @import("rooms.zig");
 
 pub const max_texts = 1500;
 const max_block_bytes = 1 << 15;
+const few_documents = 99;
 const too_many = [_]u64{ (1 << 31) + 1, 1 << 32, 1 << 63, std.math.maxInt(u64) };
 
 // Where arguments are made before they are lent; too great to be cleared for every call.
@@ -31,7 +32,13 @@ pub const Arguments = struct {
     }
 
     /// A pointer to a copy of the content and its length in elements of a size.
-    fn lend(arguments: *Arguments, pointer: anytype, count: *u64, bytes: []const u8, size: usize) void {
+    fn lend(
+        arguments: *Arguments,
+        pointer: anytype,
+        count: *u64,
+        bytes: []const u8,
+        size: usize,
+    ) void {
         const lent = arguments.room(bytes.len);
         @memcpy(lent.bytes, bytes);
         setAddress(pointer, @intFromPtr(lent.bytes.ptr));
@@ -118,7 +125,8 @@ pub const Arguments = struct {
             value.* = if (kind & 1 == 1) spread / 256 else spread / 128 - 1;
         }
         if (needed > 0 and kind >= 0xF0) {
-            values[kind % needed] = @floatCast(std.math.clamp(arguments.input.float(), -1e38, 1e38));
+            const great = std.math.clamp(arguments.input.float(), -1e38, 1e38);
+            values[kind % needed] = @floatCast(great);
             if (std.math.isNan(values[kind % needed])) values[kind % needed] = 0;
         }
         if (needed > 0 and arguments.spoils()) {
@@ -163,7 +171,11 @@ pub const Arguments = struct {
     }
 
     /// Of a query's own terms, or of any numbers; null for none.
-    pub fn statistics(arguments: *Arguments, query: *const c.sluice_text, made: *c.sluice_statistics) bool {
+    pub fn statistics(
+        arguments: *Arguments,
+        query: *const c.sluice_text,
+        made: *c.sluice_statistics,
+    ) bool {
         const kind = arguments.input.byte();
         if (kind & 1 == 0) return false;
         var hashes: [256]u32 = undefined;
@@ -175,14 +187,17 @@ pub const Arguments = struct {
             for (hashes[0..count], 0..) |*hash, index| hash.* = @intCast(index *% 0x0101_0101);
         }
         var frequencies: [256]u32 = undefined;
-        for (frequencies[0..count], 0..) |*frequency, index| frequency.* = @intCast(index * kind % 99);
-        made.document_count = 99;
+        for (frequencies[0..count], 0..) |*frequency, index| {
+            frequency.* = @intCast(index * kind % few_documents);
+        }
+        made.document_count = few_documents;
         made.text_words = arguments.input.byte();
         made.title_words = arguments.input.byte();
         if (kind & 4 == 4) made.text_words = arguments.input.number(u64);
         if (kind & 8 == 8) {
             made.document_count = arguments.input.number(u64);
-            made.document_count = @max(made.document_count, @as(u64, if (arguments.is_spoilt) 0 else 99));
+            const least: u64 = if (arguments.is_spoilt) 0 else few_documents;
+            made.document_count = @max(made.document_count, least);
         }
         const frequency_bytes = std.mem.sliceAsBytes(frequencies[0..count]);
         const frequency_room = arguments.room(frequency_bytes.len);
@@ -224,8 +239,8 @@ pub const Arguments = struct {
         var end: usize = 0;
         const first = arguments.input.byte();
         for (0..count) |index| {
-            const id = std.fmt.bufPrint(content[end..], "c{d}\n", .{(first +% index * 7) % 97}) catch
-                unreachable;
+            const name = (first +% index * 7) % 97;
+            const id = std.fmt.bufPrint(content[end..], "c{d}\n", .{name}) catch unreachable;
             end += id.len;
         }
         end -|= 1; // no newline after the last

@@ -1,5 +1,5 @@
-//! Fuzzes the C ABI of the library, which is built in: changes kept inputs at random, by a seed, and
-//! where the library counts what is run, keeps those that reach something new. It ends after a
+//! Fuzzes the C ABI of the library, which is built in: changes kept inputs at random, by a seed,
+//! and where the library counts what is run, keeps those that reach something new. It ends after a
 //! number of executions, or at the first input that breaks a promise of the header, crashes or
 //! hangs; that input lies in a file then, and it says how to run it again. It must never end well
 //! otherwise.
@@ -15,7 +15,8 @@ const program = @import("program.zig");
 
 const usage =
     \\fuzz [--executions N] [--seed N] [--corpus FOLDER] [--keep FOLDER]
-    \\    runs N changes of the folder's inputs; with --keep, adds those that reach something new
+    \\    runs N changes of the folder's inputs; with --keep, adds those that reach something new.
+    \\    An input that breaks something is written to the working folder.
     \\fuzz --reproduce FILE
     \\    runs one input again, many times: secrets of stores differ from run to run
     \\
@@ -24,7 +25,8 @@ const usage =
 const watch_seconds = 10;
 const repetitions = 100;
 const max_kept = 1 << 15;
-/// How much more memory the process may have at its end than after its first executions.
+/// How often the process's memory is looked at, and how much it may grow after the first time.
+const executions_a_look = 1 << 14;
 const max_growth_pages = (64 << 20) / 4096;
 const max_name_bytes = 64;
 
@@ -102,9 +104,7 @@ pub fn main(init: std.process.Init.Minimal) !void {
     };
     if (settings.corpus) |path| try fuzzer.load(io, path);
     const start = std.Io.Clock.awake.now(io);
-    const pages = try fuzzer.fuzz(settings.executions);
-    const growth = @as(i64, @intCast(pages.last)) - @as(i64, @intCast(pages.first));
-    if (growth > max_growth_pages) @panic("memory is not given back");
+    try fuzzer.fuzz(settings.executions);
     if (settings.keep) |path| try fuzzer.keep(io, path);
     try print(io, arena, .{
         .executions = fuzzer.executions,
@@ -137,8 +137,6 @@ const Fuzzer = struct {
     inputs: std.ArrayList([]const u8) = .empty,
     executions: u64 = 0,
 
-    const Pages = struct { first: u64, last: u64 };
-
     fn load(fuzzer: *Fuzzer, io: std.Io, path: []const u8) !void {
         var folder = try std.Io.Dir.cwd().openDir(io, path, .{ .iterate = true });
         defer folder.close(io);
@@ -166,11 +164,10 @@ const Fuzzer = struct {
         return fuzzer.coverage.isNew(novelty);
     }
 
-    fn fuzz(fuzzer: *Fuzzer, executions: u64) !Pages {
+    fn fuzz(fuzzer: *Fuzzer, executions: u64) !void {
         const random = fuzzer.random.random();
         if (fuzzer.inputs.items.len == 0) try fuzzer.inputs.append(fuzzer.allocator, "fuzz");
-        var pages: Pages = .{ .first = pageCount(), .last = 0 };
-        const settled = executions / 10;
+        var max_pages: ?u64 = null;
         var room: [mutation.max_input_bytes]u8 = undefined;
         while (fuzzer.executions < executions) {
             const parent = fuzzer.pick(random);
@@ -180,10 +177,11 @@ const Fuzzer = struct {
                 const kept = try fuzzer.allocator.dupe(u8, input);
                 try fuzzer.inputs.append(fuzzer.allocator, kept);
             }
-            if (fuzzer.executions == settled) pages.first = pageCount();
+            if (fuzzer.executions % executions_a_look > 0) continue;
+            const pages = pageCount();
+            if (pages > max_pages orelse pages) @panic("memory is not given back");
+            if (max_pages == null) max_pages = pages + max_growth_pages;
         }
-        pages.last = pageCount();
-        return pages;
     }
 
     /// Of two inputs the shorter one: short ones run fast, and a change of them changes more.
@@ -203,7 +201,8 @@ const Fuzzer = struct {
         for (fuzzer.inputs.items) |bytes| {
             if (!fuzzer.reachesNew(bytes, .edges)) continue;
             var name: [16]u8 = undefined;
-            _ = std.fmt.bufPrint(&name, "{x:0>16}", .{std.hash.Wyhash.hash(0, bytes)}) catch unreachable;
+            const hash = std.hash.Wyhash.hash(0, bytes);
+            _ = std.fmt.bufPrint(&name, "{x:0>16}", .{hash}) catch unreachable;
             try folder.writeFile(io, .{ .sub_path = &name, .data = bytes });
         }
     }
@@ -230,7 +229,12 @@ fn watch() !void {
     std.mem.doNotOptimizeAway(&stack);
     @memset(&stack, 0);
     std.mem.doNotOptimizeAway(&stack);
-    try std.posix.sigaltstack(&.{ .sp = &signal_stack, .flags = 0, .size = signal_stack.len }, null);
+    const own_stack: std.posix.stack_t = .{
+        .sp = &signal_stack,
+        .flags = 0,
+        .size = signal_stack.len,
+    };
+    try std.posix.sigaltstack(&own_stack, null);
     const action: std.posix.Sigaction = .{
         .handler = .{ .handler = onSignal },
         .mask = std.posix.sigemptyset(),
@@ -240,12 +244,13 @@ fn watch() !void {
         std.posix.sigaction(signal, &action, null);
     }
     const period: linux.timespec = .{ .sec = watch_seconds, .nsec = 0 };
-    _ = linux.setitimer(@intFromEnum(linux.ITIMER.REAL), &.{ .it_interval = period, .it_value = period }, null);
+    const timer: linux.itimerspec = .{ .it_interval = period, .it_value = period };
+    _ = linux.setitimer(@intFromEnum(linux.ITIMER.REAL), &timer, null);
 }
 
 fn onSignal(signal: std.posix.SIG) callconv(.c) void {
     if (signal != .ALRM) end("crash", @tagName(signal));
-    if (current.watched == current.number and !current.is_reproduced) end("hang", "no end in sight");
+    if (current.watched == current.number) end("hang", "no end in sight");
     current.watched = current.number;
 }
 
@@ -270,7 +275,9 @@ fn end(kind: []const u8, message: []const u8) noreturn {
         }
     }
     const again = [_][]const u8{ "\nrun it again: ", current.program_path, " --reproduce ", name };
-    for ([_][]const u8{ "fuzz: ", kind, ": ", message }) |part| _ = linux.write(2, part.ptr, part.len);
+    for ([_][]const u8{ "fuzz: ", kind, ": ", message }) |part| {
+        _ = linux.write(2, part.ptr, part.len);
+    }
     if (!current.is_reproduced) for (again) |part| {
         _ = linux.write(2, part.ptr, part.len);
     };

@@ -6,7 +6,10 @@ const Input = @import("input.zig").Input;
 
 pub const max_input_bytes = 1024;
 
-const lengths = [_]u32{ 0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 255, 256, 1 << 16, 1 << 31, 0xFFFF_FFFF };
+const lengths = [_]u32{
+    0,  1,  15,  16,  17,      31,      32,          33, 63,
+    64, 65, 255, 256, 1 << 16, 1 << 31, 0xFFFF_FFFF,
+};
 const pieces = [_][]const u8{
     "NN-HA-42",     "a1_b2",   "IOException",  "fooBar9", " the ", ".",    "\n",
     "É",
@@ -19,7 +22,12 @@ const pieces = [_][]const u8{
 };
 
 /// Writes a change of `parent`, perhaps with a part of `other`, to `room`; at most its length.
-pub fn mutate(random: std.Random, parent: []const u8, other: []const u8, room: *[max_input_bytes]u8) []u8 {
+pub fn mutate(
+    random: std.Random,
+    parent: []const u8,
+    other: []const u8,
+    room: *[max_input_bytes]u8,
+) []u8 {
     var len: usize = @min(parent.len, room.len);
     @memcpy(room[0..len], parent[0..len]);
     for (0..@as(usize, 1) << random.uintLessThan(u3, 4)) |_| {
@@ -48,7 +56,8 @@ pub fn mutate(random: std.Random, parent: []const u8, other: []const u8, room: *
                 @memcpy(room[place..][0..count], copied[0..count]);
             },
             8 => {
-                std.mem.writeInt(u32, bytes[0..4], lengths[random.uintLessThan(usize, lengths.len)], .big);
+                const length = lengths[random.uintLessThan(usize, lengths.len)];
+                std.mem.writeInt(u32, bytes[0..4], length, .big);
                 len = overwrite(room, len, place, bytes[0..4]);
             },
             9 => {

@@ -1,6 +1,6 @@
 //! Runs the calls that an input stands for, through the C ABI as the header declares it, and holds
-//! every answer against what the header promises. It panics where a promise is broken, and must never
-//! break one of the caller's itself.
+//! every answer against what the header promises. It panics where a promise is broken, and must
+//! never break one of the caller's itself.
 
 const builtin = @import("builtin");
 const std = @import("std");
@@ -9,6 +9,8 @@ const Arguments = @import("arguments.zig").Arguments;
 const Input = @import("input.zig").Input;
 const Room = @import("rooms.zig").Room;
 const Rooms = @import("rooms.zig").Rooms;
+const Scores = @import("scores.zig").Scores;
+const expect = @import("rooms.zig").expect;
 const rooms_file = @import("rooms.zig");
 
 const max_stores = 64;
@@ -37,7 +39,10 @@ const Call = enum(u4) {
 };
 
 pub fn run(bytes: []const u8, rooms: *Rooms, tally: *Tally) void {
-    var program: Program = .{ .tally = tally, .arguments = .{ .input = .init(bytes), .rooms = rooms } };
+    var program: Program = .{
+        .tally = tally,
+        .arguments = .{ .input = .init(bytes), .rooms = rooms },
+    };
     for (0..program.arguments.input.max_calls) |_| {
         if (program.arguments.input.isEmpty()) break;
         program.step();
@@ -82,14 +87,16 @@ const Program = struct {
         }
     }
 
-    /// Counts an answer. A call that was not spoilt is answered by OK or by what no caller can help.
+    /// Counts an answer, and says whether it is OK. A call that was not spoilt is answered by that
+    /// or by what is allowed.
     fn answer(program: *Program, status: u32, allowed: []const u32) bool {
         expect(status < c.SLUICE_STATUS_COUNT, "unknown status");
         program.tally.statuses[status] += 1;
         program.tally.calls += 1;
         if (program.arguments.is_spoilt or status == c.SLUICE_OK) return status == c.SLUICE_OK;
         if (std.mem.indexOfScalar(u32, allowed, status) == null) {
-            std.debug.panic("a right call was answered: {s}", .{c.sluice_rerank_status_message(status)});
+            const message = c.sluice_rerank_status_message(status);
+            std.debug.panic("a right call was answered: {s}", .{message});
         }
         return false;
     }
@@ -132,7 +139,7 @@ const Program = struct {
         if (status != c.SLUICE_OK) return;
         var before: u32 = 0;
         for (0..@intCast(terms.term_count + 1)) |index| {
-            const end = numberAt(u32, offsets, index);
+            const end = offsets.number(u32, index);
             expect(if (index == 0) end == 0 else end > before, "an empty term");
             before = end;
         }
@@ -162,9 +169,9 @@ const Program = struct {
         expect((needed <= spans.capacity) == (status == c.SLUICE_OK), "spans fit or not");
         var end: u32 = 0;
         for (0..@intCast(@min(needed, spans.capacity))) |index| {
-            const start = numberAt(u32, room, 2 * index);
+            const start = room.number(u32, 2 * index);
             expect(start >= end, "spans overlap");
-            end = numberAt(u32, room, 2 * index + 1);
+            end = room.number(u32, 2 * index + 1);
             expect(end > start and end <= text.byte_count, "a span of nothing, or outside");
         }
     }
@@ -187,7 +194,8 @@ const Program = struct {
             (status == c.SLUICE_BUFFER_TOO_SMALL and capacity >= texts.offset_count -| 1);
         if (!is_counted) {
             const are_blank = offsets.isBlank() and text_words.isBlank() and title_words.isBlank();
-            return expect(are_blank or status == c.SLUICE_OUT_OF_MEMORY, "counts were written, but refused");
+            const is_excused = status == c.SLUICE_OUT_OF_MEMORY;
+            return expect(are_blank or is_excused, "counts were written, but refused");
         }
 
         const needed = counts.hash_count;
@@ -202,18 +210,18 @@ const Program = struct {
         expect((needed <= counts.hash_capacity) == (status == c.SLUICE_OK), "hashes fit or not");
         if (status != c.SLUICE_OK) return;
         const given: usize = @intCast(texts.offset_count - 1);
-        var start = numberAt(u32, offsets, 0);
+        var start = offsets.number(u32, 0);
         expect(start == 0, "the first offset");
         for (0..given) |index| {
-            const end = numberAt(u32, offsets, index + 1);
+            const end = offsets.number(u32, index + 1);
             expect(end >= start, "offsets descend");
             var before: u32 = 0;
             for (start..end) |place| {
-                const hash = numberAt(u32, hashes, place);
+                const hash = hashes.number(u32, place);
                 expect(hash > before, "hashes of a text do not ascend");
                 before = hash;
             }
-            const words = numberAt(u32, text_words, index) + numberAt(u32, title_words, index);
+            const words = text_words.number(u32, index) + title_words.number(u32, index);
             expect(words > 0 or start == end, "terms without words");
             start = end;
         }
@@ -235,9 +243,9 @@ const Program = struct {
         }
         expect(resemblance > 0 and resemblance <= 1, "a resemblance out of range was taken");
         for (0..@intCast(texts.offset_count - 1)) |index| {
-            const leader = numberAt(i32, leaders, index);
+            const leader = leaders.number(i32, index);
             expect(leader >= 0 and leader <= index, "a leader that comes later");
-            expect(numberAt(i32, leaders, @intCast(leader)) == leader, "a leader that is led");
+            expect(leaders.number(i32, @intCast(leader)) == leader, "a leader that is led");
         }
     }
 
@@ -304,7 +312,8 @@ const Program = struct {
             expect(std.mem.eql(u8, of_texts.bytes, of_chunks.bytes), "kept chunks score otherwise");
         }
         expect(read.given.alpha == kept.given.alpha, "kept chunks have another alpha");
-        expect(read.given.chunk_count == kept.given.chunk_count, "kept chunks are counted otherwise");
+        const counts = .{ read.given.chunk_count, kept.given.chunk_count };
+        expect(counts[0] == counts[1], "kept chunks are counted otherwise");
     }
 
     fn open(program: *Program) void {
@@ -333,7 +342,8 @@ const Program = struct {
             @intFromBool(program.stores[1].is_open);
         expect(count + others == max_stores, "another number of stores can be open");
         for (handles[0..count], 0..) |handle, index| {
-            expect(std.mem.findScalarPos(u64, handles[0..count], index + 1, handle) == null, "twins");
+            const twin = std.mem.findScalarPos(u64, handles[0..count], index + 1, handle);
+            expect(twin == null, "two open stores have one handle");
             expect(c.sluice_store_close(handle) == c.SLUICE_OK, "an open store is unknown");
         }
     }
@@ -432,7 +442,7 @@ const Program = struct {
         expectFlags(is_missing);
         scores.expectSound(count);
         for (is_missing.bytes, 0..) |flag, index| {
-            const words = numberAt(f32, scores.columns[2], index);
+            const words = scores.columns[2].number(f32, index);
             expect(flag == 0 or words == 0, "a missing chunk scores words");
         }
         store.looked_up += count;
@@ -458,66 +468,8 @@ const Program = struct {
     }
 };
 
-/// Six columns of scores, each in a room of its own.
-const Scores = struct {
-    given: c.sluice_scores,
-    columns: [6]Room,
-
-    const marker = 77;
-    /// What a sum of parts may differ by from the whole.
-    const rounding = 1e-6;
-
-    fn init(arguments: *Arguments, count: usize) Scores {
-        var scores: Scores = undefined;
-        scores.given.capacity = arguments.capacity(count);
-        scores.given.alpha = marker;
-        scores.given.chunk_count = marker;
-        const pointers = .{ "fused", "dense", "lexical_raw", "lexical", "title", "proximity" };
-        inline for (pointers, &scores.columns) |name, *column| {
-            column.* = arguments.output(&@field(scores.given, name), @intCast(4 * scores.given.capacity));
-        }
-        return scores;
-    }
-
-    fn expectBlank(scores: *const Scores) void {
-        for (scores.columns) |column| expect(column.isBlank(), "scores were written, but refused");
-        const is_same = scores.given.alpha == marker and scores.given.chunk_count == marker;
-        expect(is_same, "alpha or count was written, but refused");
-    }
-
-    fn expectSound(scores: *const Scores, count: usize) void {
-        expect(scores.given.alpha >= 0 and scores.given.alpha <= 1, "alpha out of range");
-        for (0..count) |index| {
-            inline for (.{ 0, 1, 3 }) |place| {
-                const share = numberAt(f32, scores.columns[place], index);
-                expect(share >= 0 and share <= 1, "a share out of range");
-            }
-            const words = numberAt(f32, scores.columns[2], index);
-            const title = numberAt(f32, scores.columns[4], index);
-            const proximity = numberAt(f32, scores.columns[5], index);
-            expect(std.math.isFinite(words) and words >= 0, "a score of words is no number");
-            const most = words * (1 + rounding);
-            const least = -words * rounding;
-            expect(title >= least and title <= most, "the title adds more than there is");
-            expect(proximity >= 0 and proximity <= most, "proximity adds more than there is");
-        }
-        for (scores.columns) |column| {
-            const rest: Room = .{ .bytes = column.bytes[4 * count ..], .shift = 0 };
-            expect(rest.isBlank(), "more scores than candidates");
-        }
-    }
-};
-
-fn numberAt(T: type, room: Room, index: usize) T {
-    return std.mem.bytesToValue(T, room.bytes[index * @sizeOf(T) ..][0..@sizeOf(T)]);
-}
-
 fn expectFlags(room: Room) void {
     for (room.bytes) |flag| expect(flag <= 1, "neither missing nor kept");
-}
-
-fn expect(is_so: bool, comptime otherwise: []const u8) void {
-    if (!is_so) @panic(otherwise);
 }
 
 /// From now on the system gives no memory, or does again.

@@ -24,7 +24,17 @@ pub const Room = struct {
     pub fn isBlank(room: Room) bool {
         return std.mem.allEqual(u8, room.bytes, blank);
     }
+
+    /// The value at an index, as if the room held nothing else.
+    pub fn number(room: Room, T: type, index: usize) T {
+        return std.mem.bytesToValue(T, room.bytes[index * @sizeOf(T) ..][0..@sizeOf(T)]);
+    }
 };
+
+/// Every promise of the header is held by this.
+pub fn expect(is_so: bool, comptime otherwise: []const u8) void {
+    if (!is_so) @panic(otherwise);
+}
 
 pub const Rooms = struct {
     memory: []u8,
@@ -35,7 +45,8 @@ pub const Rooms = struct {
 
     pub fn init() !Rooms {
         if (builtin.link_libc) return .{ .memory = &.{} };
-        const memory = try std.heap.page_allocator.alignedAlloc(u8, .fromByteUnits(page), max_rooms * stride);
+        const allocator = std.heap.page_allocator;
+        const memory = try allocator.alignedAlloc(u8, .fromByteUnits(page), max_rooms * stride);
         for (0..max_rooms) |index| {
             const guard = memory[(index + 1) * stride - page ..][0..page];
             if (std.os.linux.errno(std.os.linux.mprotect(guard.ptr, page, .{})) != .SUCCESS) {

@@ -1,7 +1,7 @@
-//! Threads that open, fill, ask and close the same stores at random, each store at any time by any of
-//! them, the closed ones too. What is kept must score as the text that was put does, whoever puts and
-//! whoever closes. Built with ThreadSanitizer, it also fails on a race that went well. It must never
-//! wait for anything but its threads.
+//! Threads that open, fill, ask and close the same stores at random, each store at any time by any
+//! of them, the closed ones too. What is kept must score as the text that was put does, whoever
+//! puts and whoever closes. Built with ThreadSanitizer, it also fails on a race that went well. It
+//! must never wait for anything but its threads.
 
 const std = @import("std");
 const c = @import("header");
@@ -69,8 +69,9 @@ fn makeChunks(arena: std.mem.Allocator) !Chunks {
     };
     for (&chunks.texts, &chunks.scores, 0..) |*text, *expected, index| {
         const filler = try arena.alloc(u8, index * 7);
-        for (filler, 0..) |*byte, place| byte.* = if (place % 5 == 4) ' ' else 'a' + @as(u8, @intCast(place % 7));
-        text.* = try std.fmt.allocPrint(arena, "red {d} fox nn-ha-{d} {s}", .{ index, index, filler });
+        for (filler, 0..) |*byte, place| byte.* = "abcd efg hijkl "[place % 15];
+        const values = .{ index, index, filler };
+        text.* = try std.fmt.allocPrint(arena, "red {d} fox nn-ha-{d} {s}", values);
         const offsets = [_]u32{ 0, @intCast(text.len) };
         const candidates = std.mem.zeroInit(c.sluice_candidates, .{
             .texts = c.sluice_texts{
@@ -84,7 +85,8 @@ fn makeChunks(arena: std.mem.Allocator) !Chunks {
         });
         var columns: [6][batch]f32 = undefined;
         var scores = scoresOf(&columns);
-        const status = c.sluice_rerank_score(&chunks.query, &candidates, &options, &chunks.statistics, &scores);
+        const known = &chunks.statistics;
+        const status = c.sluice_rerank_score(&chunks.query, &candidates, &options, known, &scores);
         expect(status == c.SLUICE_OK, "the texts themselves score");
         expected.* = columns[2][0];
         expect(expected.* > 0, "the query's words are in every chunk");
@@ -94,7 +96,8 @@ fn makeChunks(arena: std.mem.Allocator) !Chunks {
 
 fn scoresOf(columns: *[6][batch]f32) c.sluice_scores {
     var scores: c.sluice_scores = undefined;
-    inline for (.{ "fused", "dense", "lexical_raw", "lexical", "title", "proximity" }, 0..) |name, index| {
+    const names = .{ "fused", "dense", "lexical_raw", "lexical", "title", "proximity" };
+    inline for (names, 0..) |name, index| {
         @field(scores, name) = &columns[index];
     }
     scores.capacity = batch;
@@ -148,7 +151,8 @@ const Batch = struct {
         var chunks: Batch = .{ .chosen = undefined };
         for (&chunks.chosen) |*index| {
             index.* = random.uintLessThan(usize, chunk_count);
-            const name = std.fmt.bufPrint(chunks.names[chunks.name_bytes..], "c{d}\n", .{index.*}) catch unreachable;
+            const room = chunks.names[chunks.name_bytes..];
+            const name = std.fmt.bufPrint(room, "c{d}\n", .{index.*}) catch unreachable;
             chunks.name_bytes += name.len;
         }
         chunks.name_bytes -= 1;
@@ -214,8 +218,12 @@ fn score(chunks: *const Chunks, handle: u64, random: std.Random) u32 {
 /// No place was lost among the stores that there may be.
 fn expectAllFree() void {
     var all: [64]u64 = undefined;
-    for (&all) |*handle| expect(c.sluice_store_open(0, handle) == c.SLUICE_OK, "a store is left open");
-    for (all) |handle| expect(c.sluice_store_close(handle) == c.SLUICE_OK, "a store is lost");
+    for (&all) |*handle| {
+        expect(c.sluice_store_open(0, handle) == c.SLUICE_OK, "a store is left open");
+    }
+    for (all) |handle| {
+        expect(c.sluice_store_close(handle) == c.SLUICE_OK, "a store is lost");
+    }
 }
 
 fn expect(is_so: bool, comptime otherwise: []const u8) void {

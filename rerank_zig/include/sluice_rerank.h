@@ -226,7 +226,8 @@ uint32_t sluice_rerank_highlight(const sluice_text *query,
                                  const sluice_text *text,
                                  sluice_spans *spans);
 
-/* Which terms each text has, and how many words. `titles` may be NULL. */
+/* Which terms each text has, and how many words. `titles` may be NULL. Where memory runs out, some
+ * counts may have been written. */
 uint32_t sluice_rerank_count_words(const sluice_texts *titles,
                                    const sluice_texts *texts,
                                    sluice_word_counts *counts);

@@ -190,7 +190,8 @@ const Scorer = struct {
             const in_title = scorer.parameters.title * share(term.title, title_norm);
             const whole = term.idf * scorer.saturated(in_text + in_title);
             scored.terms += whole;
-            if (in_title > 0) scored.title += whole - term.idf * scorer.saturated(in_text);
+            // Rounding can put the difference a little below 0.
+            if (in_title > 0) scored.title += @max(0, whole - term.idf * scorer.saturated(in_text));
             if (term.near > 0) {
                 scored.proximity += @min(1, term.idf) * scorer.saturated(term.near / text_norm);
             }
