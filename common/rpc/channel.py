@@ -89,9 +89,7 @@ def service_config(max_attempts: int) -> dict[str, Any]:
             "initialBackoff": "0.1s",
             "maxBackoff": "2s",
             "backoffMultiplier": 2,
-            # CANCELLED comes from a server alone: it stops, or gRPC's core had more calls waiting
-            # to be taken than it keeps.
-            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
+            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
         }
         names = [{"service": service, "method": method} for service, method in IDEMPOTENT]
         config["methodConfig"] = [{"name": names, "retryPolicy": retry_policy}]

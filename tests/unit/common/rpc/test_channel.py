@@ -50,21 +50,6 @@ async def test_search_is_retried(running, error: SluiceError):
     assert server_side.calls == 3
 
 
-async def test_what_the_server_cancels_is_retried(running):
-    """So gRPC's core ends what it has no room for before the server sees it."""
-    calls = []
-
-    async def search(_request, context):
-        calls.append(1)
-        if len(calls) < 3:
-            await context.abort(grpc.StatusCode.CANCELLED)
-        return query_pb2.SearchResponse(index_version=9)
-
-    async with running(search) as server, open_channel(server.address) as channel:
-        assert (await _search(channel)).index_version == 9
-    assert len(calls) == 3
-
-
 async def test_delete_documents_is_retried(running):
     server_side = _Counting(Unavailable("away"), failures=1)
     async with running(server_side) as server, open_channel(server.address) as channel:
