@@ -19,7 +19,6 @@ import time
 from array import array
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +141,6 @@ def run(*, corpus: Path | None, quick: bool) -> dict[str, Any]:
         "rounds": rounds,
         "seed": SEED,
         "cross_encoder": MINI_LM_L6 | {"mean_pair_tokens": tokens},
-        "peers": {name: version(name) for name in ("bm25s", "rank-bm25")},
     }
 
 

@@ -82,7 +82,10 @@ class RerankLibrary:
             raise FailedPrecondition(
                 f"{path} has ABI version {version}, this binding needs {layout.ABI_VERSION}. {cure}"
             )
-        layout.declare(library)
+        try:
+            layout.declare(library)
+        except AttributeError as error:
+            raise FailedPrecondition(f"{path} is not complete ({error}). {cure}") from error
         return cls(library)
 
     def analyze(self, text: str) -> list[str]:

@@ -253,10 +253,7 @@ const Program = struct {
         const arguments = &program.arguments;
         const query = arguments.text();
         const count = arguments.textCount();
-        var candidates: c.sluice_candidates = undefined;
-        candidates.texts = arguments.texts(count);
-        candidates.titles = arguments.titles(count);
-        arguments.similarities(&candidates.similarities, &candidates.similarity_count, count);
+        const candidates = candidatesOf(arguments, count);
         const options = arguments.options();
         var statistics: c.sluice_statistics = undefined;
         const known = if (arguments.statistics(&query, &statistics)) &statistics else null;
@@ -266,16 +263,21 @@ const Program = struct {
         scores.expectSound(@intCast(candidates.similarity_count));
     }
 
+    fn candidatesOf(arguments: *Arguments, count: usize) c.sluice_candidates {
+        var candidates: c.sluice_candidates = undefined;
+        candidates.texts = arguments.texts(count);
+        candidates.titles = arguments.titles(count);
+        arguments.similarities(&candidates.similarities, &candidates.similarity_count, count);
+        return candidates;
+    }
+
     /// What a store keeps scores as the texts themselves.
     fn agree(program: *Program) void {
         const arguments = &program.arguments;
         arguments.is_spoilt = false;
         const query = arguments.text();
         const count = arguments.input.byte() % 24;
-        var candidates: c.sluice_candidates = undefined;
-        candidates.texts = arguments.texts(count);
-        candidates.titles = arguments.titles(count);
-        arguments.similarities(&candidates.similarities, &candidates.similarity_count, count);
+        const candidates = candidatesOf(arguments, count);
         const options = arguments.options();
         var statistics: c.sluice_statistics = undefined;
         const known = if (arguments.statistics(&query, &statistics)) &statistics else null;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -393,3 +395,14 @@ def test_another_abi_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(layout, "ABI_VERSION", 3)
     with pytest.raises(FailedPrecondition, match="ABI version 2, this binding needs 3"):
         RerankLibrary.load()
+
+
+def test_a_library_that_lacks_a_function(tmp_path: Path) -> None:
+    source, library = tmp_path / "half.c", tmp_path / "half.so"
+    source.write_text(
+        f"unsigned sluice_rerank_abi_version(void) {{ return {layout.ABI_VERSION}; }}"
+    )
+    command = [sys.executable, "-m", "ziglang", "cc", "-shared", "-o", str(library), str(source)]
+    subprocess.run(command, check=True, timeout=60)
+    with pytest.raises(FailedPrecondition, match=r"half\.so is not complete .*Build it"):
+        RerankLibrary.load(library)
