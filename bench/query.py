@@ -1,10 +1,10 @@
 """Queries on a large collection: Sluice beside a plain server and beside Chroma alone.
 
 An etcd, a Chroma server, a query server and a plain one run as processes of this machine, and the
-clients in this one; all share its cores. The contestants take turns, each with clients that ask
-without pause; then Sluice is asked three times as fast as it answered. Of each answer the server's
-own stages are told, and from its log the time of the whole call, so that what is neither Chroma's
-nor the embedder's is known for each query.
+clients in this one. Both query servers have one core, by turns, and all else shares the others. The
+contestants take turns, each with clients that ask without pause; then Sluice is asked three times
+as fast as it answered. Of each answer the server's own stages are told, and from its log the time
+of the whole call, so that what is neither Chroma's nor the embedder's is known for each query.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import chromadb
 from chromadb.config import Settings as ClientOptions
 
+from bench.cores import Cores, on_cores
 from bench.passages import read_passages
 from bench.query_index import COLLECTION, write_index
 from bench.query_load import Load, closed_loop, open_loop, percentiles
@@ -48,11 +49,14 @@ BYTES = 1_024
 DIMENSION = 384
 CANDIDATES, HITS = 200, 10
 CLIENTS = 8
+OURS = "ours"
 # Seconds that a contestant is asked in one turn, and its turns.
 TURN_S, TURNS = 10.0, 3
 QUICK_TURN_S, QUICK_TURNS = 2.0, 1
-# Questions that warm every contestant and are not asked again.
-WARMING, QUICK_WARMING = 1_000, 100
+# Questions that are not asked again. They fill what Sluice keeps, as a day's work would; the others
+# keep nothing.
+WARMING, QUICK_WARMING = 4_000, 200
+CONNECTING = 50
 QUESTIONS = 4_000
 OVERLOAD = 3
 OVERLOAD_S, QUICK_OVERLOAD_S = 10.0, 4.0
@@ -133,11 +137,15 @@ def run(*, corpus: Path | None, quick: bool) -> dict[str, Any]:
     )
     found = read_passages(corpus, sizes.chunks, size=BYTES, seed=SEED)
     environ = {"SLUICE_EMBEDDING__KIND": "hashing", "SLUICE_EMBEDDING__DIMENSION": str(DIMENSION)}
+    cores = Cores.shared()
     with (
         tempfile.TemporaryDirectory(prefix="sluice-bench-") as home,
-        running_cluster(Path(home), "query", environ=environ) as cluster,
+        on_cores(cores.others),
+        running_cluster(Path(home), environ=environ) as cluster,
     ):
-        figures = asyncio.run(_measure(cluster, found.passages, sizes))
+        with on_cores(cores.server):
+            cluster.start("query")
+        figures = asyncio.run(_measure(cluster, found.passages, sizes, cores))
     return {
         "chunks": sizes.chunks,
         **figures,
@@ -147,12 +155,15 @@ def run(*, corpus: Path | None, quick: bool) -> dict[str, Any]:
         "bytes": BYTES,
         "dimension": DIMENSION,
         "corpus": {"name": found.corpus, "drawn_from_snippets": found.drawn},
+        "cores": cores.figures(),
         "turns": {"count": sizes.turns, "seconds": sizes.turn_s},
         "seed": SEED,
     }
 
 
-async def _measure(cluster: Cluster, passages: Sequence[Passage], sizes: Sizes) -> dict[str, Any]:
+async def _measure(
+    cluster: Cluster, passages: Sequence[Passage], sizes: Sizes, cores: Cores
+) -> dict[str, Any]:
     embedder = HashingEmbedder(DIMENSION)
     _say(f"query: writing {len(passages)} chunks")
     stored = await write_index(cluster, passages, embedder, _written)
@@ -164,10 +175,10 @@ async def _measure(cluster: Cluster, passages: Sequence[Passage], sizes: Sizes) 
     async with AsyncExitStack() as stack:
         ours = await stack.enter_async_context(SluiceClient(server.address))
         corpus_statistics = await _await_statistics(cluster, ours, warming[0])
-        address = stack.enter_context(_plain_server(port, stored))
+        address = stack.enter_context(_plain_server(port, stored, cores))
         plain = await stack.enter_async_context(SluiceClient(address))
         contestants: dict[str, Ask] = {
-            "ours": partial(_ask_ours, ours, told),
+            OURS: partial(_ask_ours, ours, told),
             "plain": partial(_ask, plain),
             **await _chroma_alone(port, stored, embedder),
         }
@@ -178,7 +189,7 @@ async def _measure(cluster: Cluster, passages: Sequence[Passage], sizes: Sizes) 
         one_try = await stack.enter_async_context(
             SluiceClient(server.address, ChannelSettings(max_attempts=1))
         )
-        overload = await _overload(one_try, questions, figures["ours"]["rate"], sizes.overload_s)
+        overload = await _overload(one_try, questions, figures[OURS]["rate"], sizes.overload_s)
     return {**figures, "overload": overload, **stages, "corpus_statistics": corpus_statistics}
 
 
@@ -192,7 +203,7 @@ async def _take_turns(
     """Ask each of them for a while, in an order drawn anew for every turn."""
     for name, ask in contestants.items():
         _say(f"query: warming {name}")
-        warm, left = Load(), iter(warming)
+        warm, left = Load(), iter(warming if name == OURS else warming[:CONNECTING])
         while part := [question for question, _ in zip(left, range(CLIENTS), strict=False)]:
             await asyncio.gather(*(warm.ask(ask, question) for question in part))
         if warm.failed or warm.refused:
@@ -282,11 +293,13 @@ async def _await_statistics(cluster: Cluster, sluice: SluiceClient, question: st
 
 
 @contextmanager
-def _plain_server(chroma_port: int, collection: str) -> Iterator[str]:
+def _plain_server(chroma_port: int, collection: str, cores: Cores) -> Iterator[str]:
     """The peer as a process of its own; its address."""
     command = [sys.executable, "-m", "bench.query_plain", "--chroma-port", str(chroma_port)]
     command += ["--collection", collection, "--dimension", str(DIMENSION)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 — our own program
+    with on_cores(cores.server):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 — our own program
+    with process:
         try:
             address = process.stdout.readline().strip() if process.stdout else ""
             if not address:

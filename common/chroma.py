@@ -1,8 +1,9 @@
 """An async façade over Chroma, the one place that knows its client.
 
-Chroma's own calls block, so each runs on a bounded pool of threads; its errors become ours. Writes
-are cut to respect both of its limits, the number of records and the size of a request. Chroma's
-telemetry is off and no embedding function is ever attached, so nothing is downloaded.
+Chroma's own calls block, so each runs on a bounded pool of threads; its errors become ours. A
+server's records are read without it (`common.chroma_reads`). Writes are cut to respect both of its
+limits, the number of records and the size of a request. Chroma's telemetry is off and no embedding
+function is ever attached, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ import numpy as np
 from chromadb.config import Settings as ClientOptions
 from pydantic import Field, model_validator
 
+from common.chroma_reads import NO_ANSWER, RETRY_AFTER_MS, ChromaReads, Records, Selector
 from common.config import Settings
 from common.errors import FailedPrecondition, InvalidArgument, NotFound, SluiceError, Unavailable
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from common.records import MetadataValue
 
-RETRY_AFTER_MS = 1_000
 LATE_FACTOR = 4  # how many times its time a call to a server may take before it is cut
 _VECTOR_VALUE_BYTES = 16  # one float as JSON, generously
 
@@ -62,16 +62,6 @@ class ChromaSettings(Settings):
         return self
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Records:
-    """Records as read: parallel sequences; what was not asked for is None."""
-
-    ids: list[str]
-    documents: list[str] | None
-    metadatas: list[dict[str, MetadataValue]] | None
-    embeddings: NDArray[np.float32] | None
-
-
 class Chroma:
     """A Chroma store, embedded or remote. Make it with ``open_chroma``."""
 
@@ -80,11 +70,13 @@ class Chroma:
         client: Any,  # noqa: ANN401 — see below
         settings: ChromaSettings,
         sessions: Sequence[httpx.Client] = (),
+        reads: ChromaReads | None = None,
     ) -> None:
         # Chroma's annotations are narrower than what it takes and gives (numpy arrays, mappings,
         # close()), so its objects are untyped here and this module states the types itself.
         self._client = client
         self._sessions = sessions
+        self._reads = reads
         self._settings = settings
         self._executor = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix="chroma")
         self._batch_size = client.get_max_batch_size()
@@ -155,12 +147,12 @@ class Chroma:
             embedding_function=None,
             configuration={"hnsw": {"space": "cosine", "ef_search": 200}},
         )
-        return ChromaCollection(self, collection)
+        return ChromaCollection(self, collection, self._reads)
 
     async def collection(self, name: str) -> ChromaCollection:
         """Open a collection that exists; NotFound otherwise."""
         collection = await self.call(self._client.get_collection, name, embedding_function=None)
-        return ChromaCollection(self, collection)
+        return ChromaCollection(self, collection, self._reads)
 
     async def collections(self) -> list[str]:
         """Names of all collections."""
@@ -182,6 +174,8 @@ class Chroma:
         with suppress(TimeoutError):
             await asyncio.wait_for(self.written(), self._settings.timeout_s)
         await asyncio.to_thread(self._executor.shutdown, wait=not self._late, cancel_futures=True)
+        if self._reads is not None:
+            await self._reads.aclose()
         self._client.close()
         for session in self._sessions:
             session.close()
@@ -203,9 +197,19 @@ class Chroma:
 class ChromaCollection:
     """One collection of the store."""
 
-    def __init__(self, chroma: Chroma, collection: Any) -> None:  # noqa: ANN401 — as in Chroma
+    def __init__(
+        self,
+        chroma: Chroma,
+        collection: Any,  # noqa: ANN401 — as in Chroma
+        reads: ChromaReads | None,
+    ) -> None:
         self._chroma = chroma
         self._collection = collection
+        self._reads = reads
+        self._path = (
+            f"/tenants/{collection.tenant}/databases/{collection.database}"
+            f"/collections/{collection.id}"
+        )
         self.name: str = collection.name
 
     async def get(
@@ -220,6 +224,8 @@ class ChromaCollection:
         """Read records by id or by filter; ids that are not there are left out."""
         if ids is not None and not ids:
             return Records([], [], [], np.empty((0, 0), np.float32))
+        if self._reads is not None:
+            return await self._reads.get(self._path, Selector(ids, where, include, limit, offset))
         found = await self._chroma.call(
             self._collection.get,
             ids=list(ids) if ids is not None else None,
@@ -244,6 +250,8 @@ class ChromaCollection:
         where: Mapping[str, Any] | None = None,
     ) -> tuple[list[str], NDArray[np.float32]]:
         """The nearest records of a vector of shape (dimension,): ids and cosine distances."""
+        if self._reads is not None:
+            return await self._reads.query(self._path, vector, n_results=n_results, where=where)
         found = await self._chroma.call(
             self._collection.query,
             query_embeddings=[vector],
@@ -314,6 +322,7 @@ def open_chroma(settings: ChromaSettings) -> Chroma:
     options = ClientOptions(anonymized_telemetry=False)
     client: Any
     sessions: list[httpx.Client] = []
+    reads: ChromaReads | None = None
     try:
         if settings.mode == "embedded":
             client = chromadb.PersistentClient(str(settings.path), settings=options)
@@ -322,7 +331,7 @@ def open_chroma(settings: ChromaSettings) -> Chroma:
                 host=settings.host,
                 port=settings.port,
                 ssl=settings.ssl,
-                headers=_headers(settings.token_file),
+                headers=(headers := _headers(settings.token_file)),
                 settings=options,
             )
             # Chroma's own sessions would wait for ever, and are never closed. They outlast a call
@@ -330,7 +339,13 @@ def open_chroma(settings: ChromaSettings) -> Chroma:
             for part in (client, client._admin_client):  # noqa: SLF001 — there is no other way to it
                 sessions.append(part._server._session)  # noqa: SLF001 — as above
                 sessions[-1].timeout = httpx.Timeout(settings.timeout_s * LATE_FACTOR)
-        return Chroma(client, settings, sessions)
+            reads = ChromaReads(
+                client._server.get_api_url(),  # noqa: SLF001 — as above
+                headers=headers,
+                timeout_s=settings.timeout_s,
+                max_connections=settings.max_concurrency,
+            )
+        return Chroma(client, settings, sessions, reads)
     except Exception as error:
         raise _unreachable(settings) from error
 
@@ -378,7 +393,7 @@ def _translate(error: Exception) -> SluiceError:
         ):
             return InvalidArgument(f"the vector store refused the request ({type(error).__name__})")
         case TimeoutError() | httpx.HTTPError() | OSError():
-            message = "the vector store does not answer; check chroma.host and chroma.port"
+            message = NO_ANSWER
         case _:
             message = f"the vector store failed ({type(error).__name__})"
     return Unavailable(message, retry_after_ms=RETRY_AFTER_MS)

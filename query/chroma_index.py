@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from common import records
 from query.candidates import Candidates
-from query.chunks import ChunkText
+from query.chunks import ChunkText, StoredChunk
 from query.where import to_where
 
 if TYPE_CHECKING:
@@ -58,27 +59,23 @@ class ChromaIndex:
             store_filter=json.dumps(where, ensure_ascii=False) if where else "",
         )
 
-    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
-        """Read documents and what their metadata say of the title, by id, all in one call."""
+    async def stored(
+        self, version: IndexVersion, ids: Sequence[str], *, texts: bool
+    ) -> dict[str, StoredChunk]:
+        """Read by id, all in one call."""
         collection = await self._collection(version)
-        found = await collection.get(ids=ids, include=("documents", "metadatas"))
+        include = ("metadatas", "documents") if texts else ("metadatas",)
+        found = await collection.get(ids=ids, include=include)
         # A record of another's may have no text and no metadata at all.
         return {
-            chunk_id: ChunkText(
-                str((metadata or {}).get(records.TITLE, "")).encode(), (text or "").encode()
-            )
-            for chunk_id, text, metadata in zip(
-                found.ids, found.documents or (), found.metadatas or (), strict=True
+            chunk_id: StoredChunk(metadata or {}, _text(metadata or {}, text) if texts else None)
+            for chunk_id, metadata, text in zip(
+                found.ids,
+                found.metadatas or (),
+                found.documents or repeat(None, len(found.ids)),
+                strict=True,
             )
         }
-
-    async def stored(
-        self, version: IndexVersion, ids: Sequence[str]
-    ) -> dict[str, Mapping[str, MetadataValue]]:
-        """Read metadata by id, all in one call."""
-        collection = await self._collection(version)
-        found = await collection.get(ids=ids, include=("metadatas",))
-        return dict(zip(found.ids, found.metadatas or (), strict=True))
 
     async def _collection(self, version: IndexVersion) -> ChromaCollection:
         name = version.store_collection
@@ -91,3 +88,7 @@ class ChromaIndex:
         else:
             self._handles.move_to_end(name)
         return handle
+
+
+def _text(metadata: Mapping[str, MetadataValue], text: str | None) -> ChunkText:
+    return ChunkText(str(metadata.get(records.TITLE, "")).encode(), (text or "").encode())

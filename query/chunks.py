@@ -26,21 +26,30 @@ class ChunkText(NamedTuple):
     text: bytes
 
 
+class StoredChunk(NamedTuple):
+    """A chunk as the store has it now: metadata in the layout of `common.records`, and its text."""
+
+    metadata: Mapping[str, MetadataValue]
+    text: ChunkText | None
+
+
 class ChunkSource(Protocol):
-    """Reads chunks of an index version by id; ids that are not there are left out.
-
-    Raises NotFound when the version is no longer there and Unavailable when the store does not
-    answer.
-    """
-
-    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
-        """The chunks' titles and texts."""
-        ...
+    """Reads chunks of an index version by id."""
 
     async def stored(
-        self, version: IndexVersion, ids: Sequence[str]
-    ) -> dict[str, Mapping[str, MetadataValue]]:
-        """The chunks' metadata as of one moment, in the layout of `common.records`."""
+        self, version: IndexVersion, ids: Sequence[str], *, texts: bool
+    ) -> dict[str, StoredChunk]:
+        """Chunks as of one moment; ids that are not there are left out.
+
+        Args:
+            version: the one to read.
+            ids: different chunk ids.
+            texts: whether texts are wanted too.
+
+        Raises:
+            NotFound: the version is no longer there.
+            Unavailable: the store does not answer.
+        """
         ...
 
 
@@ -83,29 +92,50 @@ def _cost(text: ChunkText) -> int:
 
 
 class ChunkReader:
-    """Reads texts through a cache."""
+    """Reads chunks, and their texts through a cache."""
 
     def __init__(self, source: ChunkSource, cache: ChunkCache) -> None:
         self._source = source
         self._cache = cache
 
-    async def read(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
+    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
         """Titles and texts by id; ids neither kept nor in the store are left out.
 
         Raises:
             NotFound: the version is no longer there.
             Unavailable: the store does not answer.
         """
-        found: dict[str, ChunkText] = {}
-        missing: list[str] = []
-        for chunk_id in ids:
-            text = self._cache.get(chunk_id)
-            if text is None:
-                missing.append(chunk_id)
-            else:
-                found[chunk_id] = text
-        if missing:
-            for chunk_id, text in (await self._source.texts(version, missing)).items():
-                self._cache.put(chunk_id, text)
-                found[chunk_id] = text
-        return found
+        kept = self._kept(ids)
+        missing = [chunk_id for chunk_id in ids if chunk_id not in kept]
+        if not missing:
+            return kept
+        return kept | self._keep(await self._source.stored(version, missing, texts=True))
+
+    async def stored(
+        self, version: IndexVersion, ids: Sequence[str], shown: Sequence[str]
+    ) -> dict[str, StoredChunk]:
+        """Chunks as they are now, in one call, those of ``shown`` with their texts.
+
+        Raises:
+            NotFound, Unavailable: as ``texts``.
+        """
+        kept = self._kept(shown)
+        stored = await self._source.stored(version, ids, texts=len(kept) < len(shown))
+        self._keep(stored)
+        return stored | {
+            chunk_id: StoredChunk(stored[chunk_id].metadata, text)
+            for chunk_id, text in kept.items()
+            if chunk_id in stored
+        }
+
+    def _kept(self, ids: Sequence[str]) -> dict[str, ChunkText]:
+        found = ((chunk_id, self._cache.get(chunk_id)) for chunk_id in ids)
+        return {chunk_id: text for chunk_id, text in found if text is not None}
+
+    def _keep(self, stored: Mapping[str, StoredChunk]) -> dict[str, ChunkText]:
+        texts = {
+            chunk_id: chunk.text for chunk_id, chunk in stored.items() if chunk.text is not None
+        }
+        for chunk_id, text in texts.items():
+            self._cache.put(chunk_id, text)
+        return texts

@@ -61,7 +61,7 @@ class Retrieved:
 
     async def texts(self, ids: Sequence[str]) -> dict[str, ChunkText]:
         """Titles and texts of candidates by id."""
-        return await self.reader.read(self.version, ids)
+        return await self.reader.texts(self.version, ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -110,11 +110,10 @@ class ZigReranker:
     async def score(
         self, scoring: Scoring, chunks: Mapping[str, ChunkText] | None = None
     ) -> tuple[Scores, list[str]]:
-        """Keep and score in one turn of a thread; with nothing to keep, score in place."""
-        if not chunks:
-            with _of_text():
-                return self._score(scoring, {})
-        return await self._on_a_thread(lambda: self._score(scoring, chunks))
+        """Keep and score in one turn."""
+        known = chunks or {}
+        size = sum(len(chunk.title) + len(chunk.text) for chunk in known.values())
+        return await self._in_turn(size, lambda: self._score(scoring, known))
 
     async def score_texts(self, scoring: Scoring, chunks: Mapping[str, ChunkText]) -> Scores:
         """Score what does not fit, or does not stay, in the store."""

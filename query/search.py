@@ -155,12 +155,10 @@ class Searcher:
                 version, vector, query.candidate_count, query.matching
             )
             active.set("candidates", len(found.ids))
-        source = FetchingSource(self._chunks, trail)
-        reader = ChunkReader(source, self._texts)
+        reader = ChunkReader(FetchingSource(self._chunks, trail), self._texts)
         ordered = await self._ordering.order(Retrieved(query, version, found, reader, trail))
         with trail.stage(Stage.SEARCH_ASSEMBLE):
             selection = await select(
-                source,
                 reader,
                 version,
                 found.ids,

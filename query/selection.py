@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from common.identity import ChunkId
     from common.records import MetadataValue
-    from query.chunks import ChunkReader, ChunkSource
+    from query.chunks import ChunkReader, StoredChunk
     from query.duplicates import Group
     from query.index_version import IndexVersion
     from query.passages import Passage
@@ -68,7 +68,6 @@ class Selection:
 
 
 async def select(
-    source: ChunkSource,
     reader: ChunkReader,
     version: IndexVersion,
     candidates: Sequence[str],
@@ -82,8 +81,8 @@ async def select(
     Duplicates of them are listed as far as the walk looked.
 
     Args:
-        source: the store's present state.
-        reader: the candidates' texts; only those of ranks looked at are read.
+        reader: the store's present state and the candidates' texts; only those of ranks looked at
+            are read.
         version: the one the candidates are of.
         candidates: chunk ids.
         order: indices of candidates, best first.
@@ -91,7 +90,7 @@ async def select(
         diversity: how far they must differ.
         group: finds texts that nearly repeat each other.
     """
-    lookout = _Lookout(source, reader, version, candidates)
+    lookout = _Lookout(reader, version, candidates)
     groups = TextGroups(group)
     arrangement = Arrangement(
         count,
@@ -131,19 +130,13 @@ class _Lookout:
 
     def __init__(
         self,
-        source: ChunkSource,
         reader: ChunkReader,
         version: IndexVersion,
         candidates: Sequence[str],
     ) -> None:
-        self._source = source
         self._reader = reader
         self._version = version
         self._candidates = candidates
-        # Ids are taken apart only of documents that are looked at.
-        self._of_document: dict[str, list[str]] = {}
-        for name in candidates:
-            self._of_document.setdefault(name.partition(":")[0], []).append(name)
         self._heads: dict[str, Mapping[str, MetadataValue] | None] = {}
 
     async def look(self, window: Sequence[tuple[int, int]]) -> list[Located | None]:
@@ -164,47 +157,48 @@ class _Lookout:
             if (head := heads[place.id.document_id]) is None
             or head[records.REVISION] == place.id.revision
         ]
-        there = [place.name for place, head in current if head is not None and place.name in stored]
-        texts = await self._reader.read(self._version, there) if there else {}
         looked_at: list[Located | None] = []
         for (rank, index, name, parsed), head in current:
-            text = texts.get(name)
+            chunk = stored.get(name)
             looked_at.append(
                 None
-                if head is None or text is None
-                else Located(rank, index, parsed, name, stored[name], head, text.text)
+                if head is None or chunk is None or chunk.text is None
+                else Located(rank, index, parsed, name, chunk.metadata, head, chunk.text.text)
             )
         return looked_at
 
-    async def _stored(self, window: Sequence[_Place]) -> Mapping[str, Mapping[str, MetadataValue]]:
-        """Read the window's metadata, and heads of documents that were not met before."""
-        unknown = {
-            document: self._revisions(document)
-            for document in {place.id.document_id for place in window} - self._heads.keys()
-        }
-        asked = [place.name for place in window]
-        asked += [
+    async def _stored(self, window: Sequence[_Place]) -> Mapping[str, StoredChunk]:
+        """Read the window, and heads of documents that were not met before, in one call."""
+        unknown = self._revisions({place.id.document_id for place in window} - self._heads.keys())
+        shown = [place.name for place in window]
+        heads = [
             chunk_id(document, revision, 0)
             for document, revisions in unknown.items()
             for revision in revisions
         ]
-        stored = await self._source.stored(self._version, list(dict.fromkeys(asked)))
+        stored = await self._reader.stored(
+            self._version, list(dict.fromkeys([*shown, *heads])), shown
+        )
         for document, revisions in unknown.items():
             self._heads[document] = _newest(document, revisions, stored)
         return stored
 
-    def _revisions(self, document: str) -> set[str]:
-        """Those of a document that are among the candidates."""
-        parsed = map(_parse, self._of_document[document])
-        return {chunk.revision for chunk in parsed if chunk is not None}
+    def _revisions(self, documents: set[str]) -> dict[str, set[str]]:
+        """Of each document those that are among the candidates."""
+        found: dict[str, set[str]] = {document: set() for document in documents}
+        for name in self._candidates:
+            # Few ids are of these documents; only those are taken apart.
+            if name.partition(":")[0] in documents and (parsed := _parse(name)) is not None:
+                found[parsed.document_id].add(parsed.revision)
+        return found
 
 
 def _newest(
-    document: str, revisions: set[str], stored: Mapping[str, Mapping[str, MetadataValue]]
+    document: str, revisions: set[str], stored: Mapping[str, StoredChunk]
 ) -> Mapping[str, MetadataValue] | None:
     """The head of the newest complete revision; None if none is complete."""
     complete = [
-        head
+        head.metadata
         for revision in revisions
         if (head := stored.get(chunk_id(document, revision, 0))) is not None
     ]

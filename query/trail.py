@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from common.telemetry import Stage, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from common.records import MetadataValue
     from common.rpc import Deadline
     from common.telemetry import ActiveSpan
-    from query.chunks import ChunkSource, ChunkText
+    from query.chunks import ChunkSource, StoredChunk
     from query.index_version import IndexVersion
 
 
@@ -65,14 +64,9 @@ class FetchingSource:
         self._source = source
         self._trail = trail
 
-    async def texts(self, version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
-        """As ChunkSource."""
-        with self._trail.stage(Stage.SEARCH_FETCH, texts=len(ids)):
-            return await self._source.texts(version, ids)
-
     async def stored(
-        self, version: IndexVersion, ids: Sequence[str]
-    ) -> dict[str, Mapping[str, MetadataValue]]:
+        self, version: IndexVersion, ids: Sequence[str], *, texts: bool
+    ) -> dict[str, StoredChunk]:
         """As ChunkSource."""
-        with self._trail.stage(Stage.SEARCH_FETCH, records=len(ids)):
-            return await self._source.stored(version, ids)
+        with self._trail.stage(Stage.SEARCH_FETCH, records=len(ids), texts=texts):
+            return await self._source.stored(version, ids, texts=texts)

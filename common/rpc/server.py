@@ -7,6 +7,7 @@ behind, and stopping always ends within the drain time.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -201,15 +202,17 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 def run_until_signal(name: str, service: Service) -> None:
     """Run a service in an event loop of its own until SIGTERM or SIGINT; tells when it is ready."""
 
+    def ready(address: str) -> None:
+        # What was loaded stays. To walk it, the collector would hold up calls again and again.
+        gc.collect()
+        gc.freeze()
+        # For who started it, beside the log.
+        print(f"sluice {name} is ready on {address}", file=sys.stderr, flush=True)  # noqa: T201 — as said
+
     async def serving() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-        await service(
-            stop,
-            lambda address: print(  # noqa: T201 — for who started it, beside the log
-                f"sluice {name} is ready on {address}", file=sys.stderr, flush=True
-            ),
-        )
+        await service(stop, ready)
 
     asyncio.run(serving())
 

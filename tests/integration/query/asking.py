@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from query.candidates import Candidates
-    from query.chunks import ChunkText
+    from query.chunks import StoredChunk
     from query.filter import Expression
     from query.index_version import IndexVersion
     from query.search import Searcher
@@ -66,9 +66,11 @@ class MovingIndex(ChromaIndex):
             await self._moves.pop(0)()
         return found
 
-    async def texts(self, version: IndexVersion, ids: Any) -> dict[str, ChunkText]:
-        self.calls["texts"] += 1
-        return await super().texts(version, ids)
+    async def stored(
+        self, version: IndexVersion, ids: Any, *, texts: bool
+    ) -> dict[str, StoredChunk]:
+        self.calls["texts"] += texts
+        return await super().stored(version, ids, texts=texts)
 
 
 def asking(text: str | None = "namenode quota queue", **fields: Any) -> SearchQuery:

@@ -17,7 +17,7 @@ from tests.integration.query.written_index import Document, WrittenIndex
 
 if TYPE_CHECKING:
     from common.records import MetadataValue
-    from query.chunks import ChunkText
+    from query.chunks import StoredChunk
     from query.index_version import IndexVersion
     from query.search_result import Hit
     from tests.integration.query.asking import OpenSearcher
@@ -201,9 +201,11 @@ async def test_texts_are_read_of_few_candidates(index: WrittenIndex, open_search
     read: list[str] = []
 
     class Watched(MovingIndex):
-        async def texts(self, version: IndexVersion, ids: Any) -> dict[str, ChunkText]:
-            read.extend(ids)
-            return await super().texts(version, ids)
+        async def stored(
+            self, version: IndexVersion, ids: Any, *, texts: bool
+        ) -> dict[str, StoredChunk]:
+            read.extend(ids if texts else ())
+            return await super().stored(version, ids, texts=texts)
 
     searcher = await open_searcher(source=Watched(index))
     result = await ask(searcher, "namenode", mode=RerankMode.DENSE, top_k=5)

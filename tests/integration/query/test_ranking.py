@@ -21,7 +21,7 @@ from tests.integration.query.written_index import Document, WrittenIndex
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from query.chunks import ChunkText
+    from query.chunks import StoredChunk
     from query.index_version import IndexVersion
     from query.search_result import SearchResult
     from tests.integration.query.asking import OpenSearcher
@@ -41,9 +41,12 @@ class Reading(MovingIndex):
         super().__init__(index)
         self.read: list[list[str]] = []
 
-    async def texts(self, version: IndexVersion, ids: Any) -> dict[str, ChunkText]:
-        self.read.append(list(ids))
-        return await super().texts(version, ids)
+    async def stored(
+        self, version: IndexVersion, ids: Any, *, texts: bool
+    ) -> dict[str, StoredChunk]:
+        if texts:
+            self.read.append(list(ids))
+        return await super().stored(version, ids, texts=texts)
 
 
 class Known:

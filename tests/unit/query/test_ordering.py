@@ -14,7 +14,7 @@ from common.errors import FailedPrecondition
 from common.rpc import Deadline
 from common.telemetry import Stage
 from query.candidates import Candidates
-from query.chunks import ChunkCache, ChunkReader, ChunkText
+from query.chunks import ChunkCache, ChunkReader, ChunkText, StoredChunk
 from query.index_version import IndexVersion
 from query.ordering import Ordered, Ordering, Retrieved
 from query.ranking import RerankMode, Scoring
@@ -56,17 +56,17 @@ class Store:
         self._gone = gone
         self.asked: list[list[str]] = []
 
-    async def texts(self, _version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
+    async def stored(
+        self, _version: IndexVersion, ids: Sequence[str], *, texts: bool
+    ) -> dict[str, StoredChunk]:
+        assert texts
         self.asked.append(list(ids))
         self._deadline.left_s.append(self._deadline.remaining_s() - self._takes_s)
         return {
-            id_: ChunkText(b"T" if id_ == "c" else b"", id_.encode())
+            id_: StoredChunk({}, ChunkText(b"T" if id_ == "c" else b"", id_.encode()))
             for id_ in ids
             if id_ not in self._gone
         }
-
-    async def stored(self, _version: IndexVersion, ids: Sequence[str]) -> dict[str, Any]:
-        raise AssertionError(ids)
 
 
 class KeepingReranker:
@@ -302,13 +302,15 @@ async def test_the_time_of_reading_is_told_apart_from_that_of_the_stage_that_rea
     go = asyncio.Event()
 
     class Slow(Store):
-        async def texts(self, _version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
+        async def stored(
+            self, _version: IndexVersion, ids: Sequence[str], *, texts: bool
+        ) -> dict[str, StoredChunk]:
             asyncio.get_running_loop().call_later(0.05, go.set)
             await go.wait()
-            return await super().texts(_version, ids)
+            return await super().stored(_version, ids, texts=texts)
 
     source = FetchingSource(Slow(SetDeadline(0)), trail)
     with trail.stage(Stage.SEARCH_RERANK):
-        await source.texts(VERSION, IDS)
+        await source.stored(VERSION, IDS, texts=True)
     assert trail.timings_ms["fetch"] >= 49
     assert 0 <= trail.timings_ms["rerank"] < 49

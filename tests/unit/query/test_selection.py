@@ -8,7 +8,7 @@ import pytest
 
 from common import records
 from common.identity import chunk_id
-from query.chunks import ChunkCache, ChunkReader, ChunkText
+from query.chunks import ChunkCache, ChunkReader, ChunkText, StoredChunk
 from query.duplicates import RESEMBLANCE
 from query.selection import LOOK_AHEAD, MIN_WINDOW, Diversity, select
 from rerank_zig import RerankLibrary
@@ -51,19 +51,20 @@ class Chunks:
                 records.END: 100 * ordinal + len(text),
             }
 
-    async def texts(self, _version: IndexVersion, ids: Sequence[str]) -> dict[str, ChunkText]:
-        self.read += ids
+    async def stored(
+        self, _version: IndexVersion, ids: Sequence[str], *, texts: bool
+    ) -> dict[str, StoredChunk]:
+        self.asked.append(ids)
+        if texts:
+            self.read += ids
         return {
-            one: ChunkText(title=b"", text=self.bodies[one].encode())
+            one: StoredChunk(self.metadata[one], self._text(one) if texts else None)
             for one in ids
-            if one in self.bodies
+            if one in self.metadata
         }
 
-    async def stored(
-        self, _version: IndexVersion, ids: Sequence[str]
-    ) -> dict[str, Mapping[str, MetadataValue]]:
-        self.asked.append(ids)
-        return {one: self.metadata[one] for one in ids if one in self.metadata}
+    def _text(self, one: str) -> ChunkText | None:
+        return ChunkText(b"", self.bodies[one].encode()) if one in self.bodies else None
 
 
 async def selected(
@@ -75,7 +76,6 @@ async def selected(
         return library.group_duplicates(texts, RESEMBLANCE)
 
     return await select(
-        chunks,
         ChunkReader(chunks, ChunkCache(2**20)),
         VERSION,
         candidates,
@@ -190,7 +190,7 @@ async def test_the_order_is_that_of_the_ranks():
         return library.group_duplicates(texts, RESEMBLANCE)
 
     reader = ChunkReader(chunks, ChunkCache(0))
-    selection = await select(chunks, reader, VERSION, candidates, [2, 0, 1], 2, Diversity(), group)
+    selection = await select(reader, VERSION, candidates, [2, 0, 1], 2, Diversity(), group)
     assert [passage.index for passage in selection.selected] == [2, 0]
     assert ids(selection) == [candidates[2], candidates[0]]
 
