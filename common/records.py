@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from common.errors import InvalidArgument
@@ -48,6 +49,7 @@ MAX_LIST_VALUES = 64
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
+@lru_cache(maxsize=4_096)
 def is_user_key(key: str) -> bool:
     """Whether a document may carry metadata under this name."""
     return _KEY.fullmatch(key) is not None and key not in RESERVED

@@ -10,6 +10,7 @@ other. What is listed as a duplicate obeys the same rules as what stands.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -169,7 +170,7 @@ class _Lookout:
 
     async def _stored(self, window: Sequence[_Place]) -> Mapping[str, StoredChunk]:
         """Read the window, and heads of documents that were not met before, in one call."""
-        unknown = self._revisions({place.id.document_id for place in window} - self._heads.keys())
+        unknown = self._revisions(window)
         shown = [place.name for place in window]
         heads = [
             chunk_id(document, revision, 0)
@@ -183,13 +184,20 @@ class _Lookout:
             self._heads[document] = _newest(document, revisions, stored)
         return stored
 
-    def _revisions(self, documents: set[str]) -> dict[str, set[str]]:
-        """Of each document those that are among the candidates."""
-        found: dict[str, set[str]] = {document: set() for document in documents}
+    def _revisions(self, window: Sequence[_Place]) -> dict[str, set[str]]:
+        """Of each document not met before, those that are among the candidates."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        known = set()
+        for place in window:
+            if place.id.document_id not in self._heads:
+                found[place.id.document_id].add(place.id.revision)
+                known.add(place.name)
         for name in self._candidates:
             # Few ids are of these documents; only those are taken apart.
-            if name.partition(":")[0] in documents and (parsed := _parse(name)) is not None:
-                found[parsed.document_id].add(parsed.revision)
+            if name.partition(":")[0] in found and name not in known:
+                parsed = _parse(name)
+                if parsed is not None:
+                    found[parsed.document_id].add(parsed.revision)
         return found
 
 
