@@ -69,6 +69,17 @@ test: setup $(HDFS)/target/classpath ## Run all tests
 	$(BIN)/python -m ziglang build test fuzz --build-file rerank_zig/build.zig --prefix rerank_zig/zig-out
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
+.PHONY: wheel
+wheel: setup ## Build the wheel into dist/
+	@rm -rf dist
+	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist .
+
+.PHONY: cluster-demo
+cluster-demo: wheel ## Kill members of a cluster of processes while it answers
+	@UV=$(CURDIR)/$(BIN)/uv ETCD=$${ETCD:-$$(command -v etcd || echo $(CURDIR)/$(BIN)/etcd)} \
+		SLUICE_EMBEDDING__MODELS_DIR=$(CURDIR)/$(VENV)/share/sluice/models \
+		$(BIN)/python -m deploy.local.demo
+
 .PHONY: fuzz
 fuzz: setup ## Try ten million inputs against the native library
 	$(BIN)/python -m ziglang build fuzz --build-file rerank_zig/build.zig --prefix rerank_zig/zig-out
@@ -78,7 +89,7 @@ fuzz: setup ## Try ten million inputs against the native library
 lint: setup ## Check style, types, layers, contracts and stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) hatch_build.py scripts tests
+	$(BIN)/mypy $(PACKAGES) deploy hatch_build.py scripts tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m ziglang fmt --check rerank_zig/build.zig rerank_zig/src rerank_zig/fuzz
 	$(BIN)/buf lint protos

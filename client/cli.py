@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.main import get_command
 
-from client.commands import collections_app, diagnose, evaluate, models_app, search
+from client.commands import collections_app, diagnose, evaluate, models_app, probe, search
 from client.plugins import MissingDependency, PluginGroup
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ app.add_typer(collections_app.app, name="collections")
 app.command("eval")(evaluate.evaluate)
 app.add_typer(models_app.app, name="models")
 app.command("doctor")(diagnose.doctor)
+app.command("health")(probe.health)
 app.add_typer(
     typer.Typer(cls=ServeGroup, no_args_is_help=True, help="Run one service."), name="serve"
 )

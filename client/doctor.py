@@ -14,9 +14,7 @@ from functools import partial
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+from client.health import NOT_OFFERED, UNREACHABLE, ask
 from client.settings import Connection, load_connection, load_coordinator
 from common.config import Settings, load
 from common.discovery import open_fleet
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
     from pathlib import Path
 
+    from client.health import ServerHealth
     from common.doctor import CheckSource
 
 LEAST_PYTHON = (3, 11)
@@ -198,24 +197,23 @@ async def probe_servers(settings: Connection) -> list[Check]:
                 checks[Check("server", ok=False, detail=error.message, cure=cure)] = None
                 continue
             for address in addresses:
-                async with fleet.channel(address) as channel:
-                    checks[await _health(channel, f"{name} server", service, address)] = None
+                health = await ask(fleet, address, service=service, timeout_s=PROBE_TIMEOUT_S)
+                checks[_told(f"{name} server", service, health)] = None
     return list(checks)
 
 
-async def _health(channel: grpc.aio.Channel, name: str, service: str, target: str) -> Check:
-    stub = health_pb2_grpc.HealthStub(channel)
-    request = health_pb2.HealthCheckRequest(service=service)
-    try:
-        answer = await stub.Check(request, timeout=PROBE_TIMEOUT_S)
-    except grpc.aio.AioRpcError as error:
-        if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}:
-            cure = "set client.target and client.query_target to the servers that do"
-            return Check(name, ok=False, detail=f"{target} does not offer {service}", cure=cure)
+def _told(name: str, service: str, health: ServerHealth) -> Check:
+    """The finding about one server."""
+    if health.status == NOT_OFFERED:
+        detail = f"{health.address} does not offer {service}"
+        cure = "set client.target and client.query_target to the servers that do"
+        return Check(name, ok=False, detail=detail, cure=cure)
+    if health.status == UNREACHABLE:
+        # One finding, however many services it was asked for.
+        detail = f"no server answers at {health.address}"
         cure = "start one with `sluice up`, or name its address with --target or client.target"
-        return Check("server", ok=False, detail=f"no server answers at {target}", cure=cure)
-    if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+        return Check("server", ok=False, detail=detail, cure=cure)
+    if not health.is_serving:
         cure = "wait until it is up again, or look at its log"
-        return Check(name, ok=False, detail=f"{target} says {status}", cure=cure)
-    return Check(name, ok=True, detail=f"{target} is serving")
+        return Check(name, ok=False, detail=health.reason, cure=cure)
+    return Check(name, ok=True, detail=f"{health.address} is serving")

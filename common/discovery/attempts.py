@@ -51,6 +51,8 @@ class Attempts:
         self.address = ""
         self._tried: set[str] = set()
         self._rounds = 0
+        # What a server answered says more than that another one did not.
+        self._answered: SluiceError | None = None
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
@@ -71,6 +73,8 @@ class Attempts:
             self._tried.add(self.address)
             if isinstance(failure, Unavailable | DeadlineExceeded):
                 self._fleet.turn_from(self.address)
+        if not isinstance(failure, Unconnected):
+            self._answered = failure
         if not self._goes_on(failure):
             raise failure
         if self.address and not self._fleet.is_exhausted(self._tried):
@@ -79,8 +83,7 @@ class Attempts:
         pause_s = delay_s(self._retry, self._rounds, failure)
         is_late = self._deadline is not None and self._deadline.remaining_s() <= pause_s
         if self._rounds >= self._retry.max_attempts or is_late:
-            unsent = isinstance(failure, Unconnected)
-            raise self._fleet.no_answer(self._tried) if unsent else failure
+            raise self._answered or self._fleet.no_answer(self._tried)
         self._tried.clear()
         await asyncio.sleep(pause_s)
 

@@ -191,6 +191,19 @@ async def test_what_was_not_sent_goes_on_in_any_case(coordinator, fleet: Fleet):
                 assert answer.index_version == 1
 
 
+async def test_what_a_server_answered_is_told_rather_than_that_another_was_not_there(
+    coordinator, fleet: Fleet
+):
+    node = QueryNode(1)
+    node.failures = [Unavailable("its store is away") for _ in range(100)]
+    registry = IndexRegistry(coordinator)
+    async with registry.register(SERVICE, NOWHERE, ttl_s=60), node.serving(coordinator):
+        for _ in range(6):  # either one may be the last to be tried
+            fleet._passed_over_until_s.clear()
+            with pytest.raises(Unavailable, match="its store is away"):
+                await stub(fleet, repeat=True).Search(REQUEST, timeout=20)
+
+
 async def test_nobody_there_names_each_that_was_tried(coordinator, settings):
     registry = IndexRegistry(coordinator)
     other = "127.0.0.1:2"
