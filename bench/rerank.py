@@ -3,8 +3,11 @@
 All arms score the same candidates for the same questions; they take turns in an order that is
 drawn anew every round, so that none has the machine's better minutes. A turn of a fast arm is a few
 calls with different questions; the first of them, which finds the processor's caches full of the
-other arms' data, is told apart too. The candidates of a question are the passages that hold most of
-its words, which is the most work for whatever looks for words.
+other arms' data, is told apart too.
+
+The candidates of a question are the passages nearest to it by vectors, as a query server has them.
+Those that hold most of its words, the most work for whatever looks for words, are the worst case: a
+block of its own for our own arms.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import bm25s
 import numpy as np
@@ -30,11 +33,14 @@ from tokenizers import Tokenizer
 from bench.passages import read_passages, turns
 from bench.random_cross_encoder import POSITIONS, write_cross_encoder
 from bench.rerank_arms import Question, cross_encoder_arm, fast_arms, python_arms, whole
-from common.embedding import default_models_dir
+from common.embedding import EmbeddingSettings, default_models_dir, open_embedder
+from common.errors import ConfigurationError
 from query.cross_encoder import CrossEncoderSettings, open_cross_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from bench.passages import Passage
     from bench.rerank_arms import Arm
@@ -56,6 +62,14 @@ MINI_LM_L6 = {
     "vocabulary": 30_522,
 }
 BASE = "zig_cached"
+OURS = ("zig_cached", "zig_raw")
+
+
+class Block(NamedTuple):
+    """Arms that score the same candidates of the same questions."""
+
+    questions: Sequence[Question]
+    arms: dict[str, Arm]
 
 
 class Timings:
@@ -109,26 +123,35 @@ def run(*, corpus: Path | None, quick: bool) -> dict[str, Any]:
     Raises:
         ValueError: the folder is not as the layout says.
     """
-    # It asks for debug messages itself, which would cost it time as soon as anybody logs.
+    # bm25s asks for debug messages itself, which would cost it time as soon as anybody logs.
     logging.getLogger("bm25s").setLevel(logging.WARNING)
     found = read_passages(corpus, QUICK_PASSAGES if quick else PASSAGES, size=BYTES, seed=SEED)
     asked = turns(found.questions, QUICK_QUESTIONS if quick else QUESTIONS, SEED)
-    questions = list(_questions(found.passages, asked))
     rounds = QUICK_ROUNDS if quick else ROUNDS
-    _say(f"rerank: {len(questions)} questions, {len(found.passages)} passages, {rounds} rounds")
+    _say(f"rerank: {len(asked)} questions, {len(found.passages)} passages, {rounds} rounds")
+    nearest, most_words, model = _questions(found.passages, asked, quick=quick)
     with ExitStack() as stack:
-        arms = fast_arms(found.passages) | python_arms(found.passages)
+        fast = fast_arms(found.passages)
+        arms = fast | python_arms(found.passages)
         encoders, tokenizer = stack.enter_context(_cross_encoders(found.passages))
-        tokens = _pair_tokens(tokenizer, found.passages, questions)
+        tokens = _pair_tokens(tokenizer, found.passages, nearest)
         fewer = encoders(rounds // (QUICK_ENCODED if quick else ENCODED))
         many = {} if quick else encoders(rounds // ENCODED_ALL)
-        blocks = {CANDIDATES: arms | many, FEWER: arms | fewer}
-        timings = _measure(blocks, questions, rounds)
+        blocks = {
+            "arms": Block(nearest, arms | many),
+            "fifty": Block([question.first(FEWER) for question in nearest], arms | fewer),
+            "worst_case": Block(most_words, {name: fast[name] for name in OURS}),
+        }
+        timings = _measure(blocks, rounds)
     return {
         "candidates": CANDIDATES,
         "bytes": BYTES,
-        "arms": _figures(timings[CANDIDATES]),
-        "fifty": _figures(timings[FEWER]),
+        "candidates_of": {
+            "arms": f"the {CANDIDATES} nearest by vectors of {model}",
+            "fifty": f"the {FEWER} nearest likewise",
+            "worst_case": f"the {CANDIDATES} best by bm25s; similarities of {model}",
+        },
+        **{name: _figures(timing) for name, timing in timings.items()},
         "includes": {name: arm.includes for name, arm in (arms | fewer).items()},
         "base_of_ratios": BASE,
         "corpus": {
@@ -136,7 +159,7 @@ def run(*, corpus: Path | None, quick: bool) -> dict[str, Any]:
             "passages": len(found.passages),
             "drawn_from_snippets": found.drawn,
             "mean_bytes": round(np.mean([len(one.text.encode()) for one in found.passages])),
-            "questions": len(questions),
+            "questions": len(asked),
         },
         "rounds": rounds,
         "seed": SEED,
@@ -144,19 +167,58 @@ def run(*, corpus: Path | None, quick: bool) -> dict[str, Any]:
     }
 
 
-def _questions(pool: Sequence[Passage], asked: Sequence[str]) -> Iterator[Question]:
-    """Each with the passages that bm25s finds best for it."""
+def _questions(
+    pool: Sequence[Passage], asked: Sequence[str], *, quick: bool
+) -> tuple[list[Question], list[Question], str]:
+    """The nearest passages of each question, those that hold most of its words, and the model.
+
+    That is the one whose vectors say how near they are.
+    """
+    passages, questions, model = asyncio.run(_embed(pool, asked, quick=quick))
+    similarities = questions @ passages.T
     index = bm25s.BM25()
     tokens = bm25s.tokenize([whole(one) for one in pool], stopwords="en", show_progress=False)
     index.index(tokens, show_progress=False)
-    chosen, _ = index.retrieve(
+    best, _ = index.retrieve(
         bm25s.tokenize(list(asked), stopwords="en", show_progress=False),
         k=CANDIDATES,
         show_progress=False,
     )
-    similarities = np.random.default_rng(SEED).random((len(asked), CANDIDATES), np.float32)
-    for text, places, row in zip(asked, chosen, similarities, strict=True):
-        yield Question(text, places.astype(np.intp), -np.sort(-row))
+    every = np.broadcast_to(np.arange(len(pool)), similarities.shape)
+    return _first(asked, every, similarities), _first(asked, best, similarities), model
+
+
+def _first(
+    asked: Sequence[str], places: NDArray[np.integer], similarities: NDArray[np.float32]
+) -> list[Question]:
+    """Each question with those of its places that are most similar, nearest first."""
+    chosen = []
+    for text, some, row in zip(asked, places, similarities, strict=True):
+        order = some[np.argsort(-row[some], kind="stable")][:CANDIDATES].astype(np.intp)
+        chosen.append(Question(text, order, row[order]))
+    return chosen
+
+
+async def _embed(
+    pool: Sequence[Passage], asked: Sequence[str], *, quick: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
+    """Vectors of passages and questions, and of which model.
+
+    The default one where it was fetched and there is time for it, else words hashed.
+    """
+    hashing = EmbeddingSettings(kind="hashing")
+    try:
+        embedder = open_embedder(hashing if quick else EmbeddingSettings())
+    except ConfigurationError as error:
+        _say(f"rerank: vectors by hashing, since {error.message}")
+        embedder = open_embedder(hashing)
+    _say(f"rerank: embedding by {embedder.spec.model}")
+    try:
+        passages = await embedder.embed_documents([whole(one) for one in pool])
+        questions = np.stack([await embedder.embed_query(text) for text in asked])
+    finally:
+        await embedder.aclose()
+    return passages, questions, embedder.spec.model
 
 
 @contextmanager
@@ -209,18 +271,16 @@ def _close(encoder: CrossEncoder, runner: asyncio.Runner) -> None:
     runner.run(encoder.aclose())
 
 
-def _measure(
-    blocks: dict[int, dict[str, Arm]], questions: Sequence[Question], rounds: int
-) -> dict[int, dict[str, Timings]]:
-    """Time every arm with each number of candidates, in turns."""
-    arms = {(count, name): arm for count, arms in blocks.items() for name, arm in arms.items()}
+def _measure(blocks: dict[str, Block], rounds: int) -> dict[str, dict[str, Timings]]:
+    """Time every arm of every block, in turns."""
+    arms = {(block, name): arm for block, one in blocks.items() for name, arm in one.arms.items()}
     calls = {
-        key: cycle([arm.prepare(question.first(key[0])) for question in questions])
+        key: cycle([arm.prepare(question) for question in blocks[key[0]].questions])
         for key, arm in arms.items()
     }
-    timings: defaultdict[int, dict[str, Timings]] = defaultdict(dict)
-    for (count, name), prepared in calls.items():
-        timings[count][name] = Timings()
+    timings: defaultdict[str, dict[str, Timings]] = defaultdict(dict)
+    for (block, name), prepared in calls.items():
+        timings[block][name] = Timings()
         next(prepared)()  # what is loaded or filled on the first call is no part of any other
     order = random.Random(SEED)  # noqa: S311 — the same order on every run
     gc.collect()
@@ -229,9 +289,9 @@ def _measure(
         for number in range(rounds):
             turn = [key for key, arm in arms.items() if number % arm.every == 0]
             order.shuffle(turn)
-            for count, name in turn:
-                some = islice(calls[count, name], arms[count, name].calls)
-                timings[count][name].turn(list(some))
+            for block, name in turn:
+                some = islice(calls[block, name], arms[block, name].calls)
+                timings[block][name].turn(list(some))
             if number % (rounds // 10) == 0:
                 _say(f"rerank: round {number} of {rounds}")
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
 
 from common import records
@@ -228,14 +229,14 @@ class Arrangement:
 
     def _finished(self, growing: _Growing) -> Passage:
         chunks = [chunk for _, chunk in sorted(growing.chunks.items())]
-        best = min(chunks, key=lambda chunk: chunk.rank)
+        best = min(chunks, key=attrgetter("rank"))
         others = [
             copy
             for leader in growing.leaders
             for copy in self._groups[leader]
             if growing.chunks.get(copy.id.ordinal) is not copy
         ]
-        others.sort(key=lambda copy: copy.rank)
+        others.sort(key=attrgetter("rank"))
         return Passage(
             index=growing.place.index,
             chunk_id=best.chunk_id,

@@ -122,9 +122,7 @@ class ZigReranker:
     async def highlight(self, query: str, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Mark all texts in one turn."""
         size = sum(map(len, texts))
-        return await self._in_turn(
-            size, lambda: [self._library.highlight(query, text) for text in texts]
-        )
+        return await self._in_turn(size, lambda: self._library.highlight(query, texts))
 
     async def group_duplicates(self, texts: Sequence[bytes]) -> NDArray[np.int32]:
         """Compare all texts in one turn."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from itertools import pairwise
 from pathlib import Path
+from struct import iter_unpack
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,6 +22,8 @@ from rerank_zig.layout import Status
 from rerank_zig.options import DEFAULT_OPTIONS, FusionOptions, Scores
 from rerank_zig.packing import (
     HELD_BYTES,
+    LastOne,
+    address_of,
     as_columns,
     as_options,
     as_similarities,
@@ -48,13 +51,17 @@ FIRST_SPAN_CAPACITY: Final = 256
 
 
 class RerankLibrary:
-    """The loaded library. Make one with `load`; it holds no state of its own."""
+    """The loaded library. Make one with `load`.
 
-    __slots__ = ("_held", "_library")
+    It keeps nothing of a call but the last options and statistics, as the library takes them.
+    """
+
+    __slots__ = ("_as_options", "_as_statistics", "_held", "_library")
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
         self._held = holding_interpreter(library)
+        self._as_options, self._as_statistics = LastOne(as_options), LastOne(as_statistics)
 
     @classmethod
     def load(cls, path: Path | None = None) -> RerankLibrary:
@@ -149,14 +156,14 @@ class RerankLibrary:
         candidates = layout.Candidates(
             texts=packed_texts,
             titles=packed_titles,
-            similarities=dense.ctypes.data,
+            similarities=address_of(dense),
             similarity_count=count,
         )
         status = self._library.sluice_rerank_score(
             as_text(encode(query)),
             candidates,
-            as_options(options),
-            None if statistics is None else as_statistics(statistics),
+            self._as_options(options),
+            None if statistics is None else self._as_statistics(statistics),
             written,
         )
         check(self._library, status)
@@ -211,30 +218,38 @@ class RerankLibrary:
         """
         return TermStore(self._library, self._held, max_bytes)
 
-    def highlight(self, query: str, text: str) -> list[tuple[int, int]]:
-        """Return the character spans of words in ``text`` that share a term with the query.
+    def highlight(self, query: str, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return of each text the character spans of words that share a term with the query.
 
         Ascending, without overlap; ``text[start:end]`` is a whole word, or a run of joined words
         where the whole identifier is the query's. A lone surrogate counts as one
         separating character.
 
+        Args:
+            query: at most 1 MiB in UTF-8 and 1,024 different terms.
+            texts: n texts, at most 1,048,576 and 2 GiB together.
+
         Raises:
-            InvalidArgument: the query is over 1 MiB, or the text over 2 GiB, in UTF-8.
+            InvalidArgument: a value is outside what this docstring allows.
         """
-        encoded = encode(text)
-        library = self._held if len(encoded) <= HELD_BYTES else self._library
+        count = len(texts)
+        packed = pack(texts, "texts")
+        library = self._held if packed.byte_count <= HELD_BYTES else self._library
+        encoded = as_text(encode(query))
         capacity = FIRST_SPAN_CAPACITY
         while True:
-            buffer = np.empty((capacity, 2), np.uint32)
-            spans = layout.Spans(spans=buffer.ctypes.data, capacity=capacity)
-            status = library.sluice_rerank_highlight(
-                as_text(encode(query)), as_text(encoded), spans
-            )
+            # The spans, two numbers each, and behind them where those of each text begin and end.
+            buffer = np.empty(2 * capacity + count + 1, np.uint32)
+            first = address_of(buffer)
+            spans = layout.Spans(first, capacity, first + 8 * capacity, count)
+            status = library.sluice_rerank_highlight(encoded, packed, spans)
             if status != Status.BUFFER_TOO_SMALL:
                 break
             capacity = spans.count
         check(self._library, status)
-        return _character_spans(encoded, buffer[: spans.count].tolist())
+        found = list(iter_unpack("=II", buffer[: 2 * spans.count].data))
+        ends = buffer[2 * capacity :].tolist()
+        return [found[start:end] for start, end in pairwise(ends)]
 
     def group_duplicates(self, texts: Sequence[bytes], resemblance: float) -> NDArray[np.int32]:
         """Return for each text the index of the first text that it nearly repeats, else its own.
@@ -256,19 +271,7 @@ class RerankLibrary:
         packed = pack(texts, "texts")
         library = self._held if packed.byte_count <= HELD_BYTES else self._library
         status = library.sluice_rerank_group_duplicates(
-            packed, resemblance, leaders.ctypes.data, len(leaders)
+            packed, resemblance, address_of(leaders), len(leaders)
         )
         check(self._library, status)
         return leaders
-
-
-def _character_spans(encoded: bytes, spans: list[list[int]]) -> list[tuple[int, int]]:
-    """Turn ascending byte spans of well-formed UTF-8 into character spans, in one pass."""
-    found: list[tuple[int, int]] = []
-    byte_position = character_position = 0
-    for start, end in spans:
-        first = character_position + len(encoded[byte_position:start].decode())
-        last = first + len(encoded[start:end].decode())
-        found.append((first, last))
-        byte_position, character_position = end, last
-    return found

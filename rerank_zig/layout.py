@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import enum
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 MAX_CANDIDATES = 1 << 20
 MAX_TEXT_BYTES = 1 << 31
 MAX_GROUPED_TEXTS = 1 << 12
@@ -136,6 +136,8 @@ class Spans(ctypes.Structure):
     _fields_ = (
         ("spans", ctypes.c_void_p),
         ("capacity", ctypes.c_uint64),
+        ("offsets", ctypes.c_void_p),
+        ("text_capacity", ctypes.c_uint64),
         ("count", ctypes.c_uint64),
     )
 
@@ -193,7 +195,7 @@ def declare(library: ctypes.CDLL) -> None:
         pointer(Columns),
     )
     library.sluice_rerank_score.restype = ctypes.c_uint32
-    library.sluice_rerank_highlight.argtypes = (pointer(Text), pointer(Text), pointer(Spans))
+    library.sluice_rerank_highlight.argtypes = (pointer(Text), pointer(Texts), pointer(Spans))
     library.sluice_rerank_highlight.restype = ctypes.c_uint32
     library.sluice_rerank_count_words.argtypes = (
         pointer(Texts),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,8 +50,7 @@ class FusionOptions:
     normalisation: Normalisation = Normalisation.MIN_MAX
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
+class Scores(NamedTuple):
     """The scores of n candidates, in their order; every array has the shape (n,).
 
     Args:

@@ -7,7 +7,7 @@ result: every refusal is an error that names the parameter.
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -17,11 +17,14 @@ from rerank_zig.layout import Status
 from rerank_zig.options import FusionOptions, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from rerank_zig.words import WordStatistics
+
+GivenT = TypeVar("GivenT")
+MadeT = TypeVar("MadeT")
 
 OUT_OF_MEMORY_RETRY_MS: Final = 1000
 # What takes 0.2 ms or less keeps the GIL: to get it back from a busy thread takes up to 5 ms.
@@ -85,16 +88,20 @@ def pack(texts: Sequence[str | bytes], field: str) -> layout.Texts:
     Raises:
         InvalidArgument: they are over 2 GiB together; it names `field`.
     """
-    blocks = [text if isinstance(text, bytes) else encode(text) for text in texts]
-    packed = b"".join(blocks)
+    try:
+        blocks = cast("Sequence[bytes]", texts)
+        packed = b"".join(blocks)
+    except TypeError:  # some are str
+        blocks = [text if isinstance(text, bytes) else encode(text) for text in texts]
+        packed = b"".join(blocks)
     if len(packed) > layout.MAX_TEXT_BYTES:
         raise InvalidArgument("more than 2 GiB of text; pass it in parts", field=field)
     offsets = np.zeros(len(blocks) + 1, np.uint32)
-    np.cumsum([len(block) for block in blocks], out=offsets[1:])
+    np.cumsum(np.fromiter(map(len, blocks), np.uint32, len(blocks)), out=offsets[1:])
     block = layout.Texts(
         bytes=packed,
         byte_count=len(packed),
-        offsets=offsets.ctypes.data,
+        offsets=address_of(offsets),
         offset_count=len(offsets),
     )
     # The struct knows only the address; this keeps the array alive as long as the struct.
@@ -158,6 +165,31 @@ def as_statistics(statistics: WordStatistics) -> layout.Statistics:
         frequencies=address_of(frequencies),
         count=len(hashes),
     )
+
+
+class LastOne(Generic[GivenT, MadeT]):
+    """What the last object was turned into, since the same one comes with call after call.
+
+    Threads may race for it; each has the right answer all the same. It keeps that object alive.
+
+    Args:
+        make: turns one into what the library takes; raises where it cannot.
+    """
+
+    __slots__ = ("_last", "_make")
+
+    def __init__(self, make: Callable[[GivenT], MadeT]) -> None:
+        self._make = make
+        self._last: tuple[GivenT, MadeT] | None = None
+
+    def __call__(self, given: GivenT) -> MadeT:
+        """What is made of it."""
+        last = self._last
+        if last is not None and last[0] is given:
+            return last[1]
+        made = self._make(given)
+        self._last = given, made
+        return made
 
 
 def address_of(array: NDArray[Any]) -> int:

@@ -19,6 +19,7 @@ from rerank_zig.layout import Status
 from rerank_zig.options import DEFAULT_OPTIONS, FusionOptions, Scores
 from rerank_zig.packing import (
     HELD_CANDIDATES,
+    LastOne,
     address_of,
     as_columns,
     as_options,
@@ -69,7 +70,15 @@ class TermStore:
     InvalidArgument where an id is empty or holds a newline, or there are more than 1,048,576.
     """
 
-    __slots__ = ("__weakref__", "_close", "_handle", "_held", "_library")
+    __slots__ = (
+        "__weakref__",
+        "_as_options",
+        "_as_statistics",
+        "_close",
+        "_handle",
+        "_held",
+        "_library",
+    )
 
     def __init__(self, library: ctypes.CDLL, held: ctypes.PyDLL, max_bytes: int) -> None:
         """Open a store; `RerankLibrary.open_store` does.
@@ -89,6 +98,7 @@ class TermStore:
             raise InvalidArgument("must be from 0 to 2**64 - 1", field="max_bytes")
         handle = ctypes.c_uint64()
         self._library, self._held = library, held
+        self._as_options, self._as_statistics = LastOne(as_options), LastOne(as_statistics)
         self._check(library.sluice_store_open(max_bytes, handle))
         self._handle: int = handle.value
         self._close = weakref.finalize(self, library.sluice_store_close, self._handle)
@@ -159,8 +169,8 @@ class TermStore:
                 as_text(encode(query)),
                 _as_ids(ids),
                 address_of(dense),
-                as_options(options),
-                None if statistics is None else as_statistics(statistics),
+                self._as_options(options),
+                None if statistics is None else self._as_statistics(statistics),
                 written,
                 address_of(is_missing),
             )

@@ -61,7 +61,7 @@ extern "C" {
 #endif
 
 /* Raised by every change of a layout, of a meaning or of a status. Check it after loading. */
-#define SLUICE_RERANK_ABI_VERSION 2u
+#define SLUICE_RERANK_ABI_VERSION 3u
 
 #define SLUICE_MAX_CANDIDATES 1048576u
 #define SLUICE_MAX_TEXT_BYTES 2147483648u /* one text, or all of one block together */
@@ -166,16 +166,19 @@ typedef struct {
     uint64_t term_count;      /* out: likewise */
 } sluice_terms;
 
-/* Bytes of a text, the end excluded. */
+/* Characters of a text, the end excluded: its bytes but those that continue a code point, 0x80 to
+ * 0xBF. */
 typedef struct {
     uint32_t start;
     uint32_t end;
 } sluice_span;
 
 typedef struct {
-    sluice_span *spans;
+    sluice_span *spans;     /* of text i those from offsets[i] up to offsets[i + 1] */
     uint64_t capacity;
-    uint64_t count; /* out: needed, also when the buffer is too small */
+    uint32_t *offsets;      /* text_capacity + 1 */
+    uint64_t text_capacity; /* at least the texts */
+    uint64_t count;         /* out: needed, also when capacity is too small */
 } sluice_spans;
 
 /* Of each text and its title together the hashes of its terms, each once and ascending: those of
@@ -220,10 +223,10 @@ uint32_t sluice_rerank_score(const sluice_text *query,
                              const sluice_statistics *statistics,
                              sluice_scores *scores);
 
-/* Where the text holds terms of the query, ascending, without overlap: whole words for their own
+/* Where each text holds terms of the query, ascending, without overlap: whole words for their own
  * term or a part, whole runs for compounds. */
 uint32_t sluice_rerank_highlight(const sluice_text *query,
-                                 const sluice_text *text,
+                                 const sluice_texts *texts,
                                  sluice_spans *spans);
 
 /* Which terms each text has, and how many words. `titles` may be NULL. Where memory runs out, some

@@ -10,7 +10,7 @@ const std = @import("std");
 const Status = @import("status.zig").Status;
 
 /// Raised by every change of a layout, of a meaning or of a status.
-const abi_version = 2;
+const abi_version = 3;
 
 comptime {
     _ = @import("abi/duplicates.zig");
@@ -50,6 +50,7 @@ export fn sluice_rerank_status_message(code: u32) [*:0]const u8 {
 
 test {
     _ = @import("core/classes.zig");
+    _ = @import("core/collection.zig");
     _ = @import("core/duplicates.zig");
     _ = @import("core/fusion.zig");
     _ = @import("core/highlight.zig");
@@ -60,13 +61,16 @@ test {
     _ = @import("core/scan_sequence.zig");
     _ = @import("core/scoring.zig");
     _ = @import("core/sequence.zig");
+    _ = @import("core/shingles.zig");
     _ = @import("core/stemmer.zig");
     _ = @import("core/stopwords.zig");
     _ = @import("core/store.zig");
+    _ = @import("core/tallies.zig");
     _ = @import("core/terms.zig");
     _ = @import("core/tokenizer.zig");
     _ = @import("core/unfilled.zig");
     _ = @import("core/unicode.zig");
+    _ = @import("core/word_blocks.zig");
     _ = @import("core/word_memo.zig");
 }
 

@@ -36,7 +36,7 @@ static const size_t layout[] = {
     sizeof(sluice_span), AT(sluice_span, start), AT(sluice_span, end),
 
     sizeof(sluice_spans), AT(sluice_spans, spans), AT(sluice_spans, capacity),
-    AT(sluice_spans, count),
+    AT(sluice_spans, offsets), AT(sluice_spans, text_capacity), AT(sluice_spans, count),
 
     sizeof(sluice_word_counts), AT(sluice_word_counts, hashes),
     AT(sluice_word_counts, hash_capacity), AT(sluice_word_counts, offsets),

@@ -1,12 +1,11 @@
 //! sluice_rerank_group_duplicates: which texts nearly repeat an earlier one.
 
-const std = @import("std");
 const duplicates = @import("../core/duplicates.zig");
 const status = @import("../status.zig");
 const text_file = @import("text.zig");
 
 const Failure = status.Failure;
-const backing = @import("scratch.zig").backing;
+const Scratch = @import("scratch.zig").Scratch;
 const Texts = text_file.Texts;
 
 export fn sluice_rerank_group_duplicates(
@@ -24,7 +23,7 @@ fn groupDuplicates(
     leaders: ?[*]align(1) i32,
     capacity: u64,
 ) Failure!void {
-    var scratch = std.heap.ArenaAllocator.init(backing);
+    var scratch: Scratch = .init();
     defer scratch.deinit();
     const block = (given orelse return error.NullPointer).*;
     if (block.offset_count == 0) return error.LengthMismatch;

@@ -191,6 +191,7 @@ fn wake(_: ?*anyopaque, value: *const u32, max_waiters: u32) void {
 }
 
 const testing = std.testing;
+const Sequence = @import("../core/sequence.zig").Sequence;
 
 test "handles of closed stores and of none are known by nobody" {
     try testing.expectError(error.UnknownStore, acquire(0));
@@ -212,11 +213,8 @@ test "a store that is used outlives its closing" {
     try close(handle);
     try testing.expectError(error.UnknownStore, acquire(handle));
     release(also_used);
-    used.store.insert(1, .{ .words = &.{}, .extras = &.{}, .extra_positions = &.{} }, .{
-        .words = &.{7},
-        .extras = &.{},
-        .extra_positions = &.{},
-    });
+    const text: Sequence = .{ .hashes = &.{7}, .positions = &.{0}, .length = 1 };
+    used.store.insert(1, .nothing, text);
     try testing.expect(used.store.find(1));
     const place: *const Place = @alignCast(@fieldParentPtr("open_store", used));
     try testing.expectEqual(.closing, place.load().phase);

@@ -9,6 +9,7 @@ const scan_raw = @import("../core/scan_raw.zig");
 const scoring = @import("../core/scoring.zig");
 const status = @import("../status.zig");
 const text_file = @import("text.zig");
+const Collection = @import("../core/collection.zig").Collection;
 const Query = @import("../core/query.zig").Query;
 const unfilled = @import("../core/unfilled.zig").unfilled;
 const Scratch = @import("scratch.zig").Scratch;
@@ -98,11 +99,10 @@ fn score(
     for (0..texts.count()) |index| {
         const title = if (titles) |block| block.get(index) else "";
         for ([_][]const u8{ title, texts.get(index) }) |field| {
-            gathering.end(try scanner.scan(field, arena, &gathering.matches));
+            try scanner.scan(field, arena, &gathering);
         }
     }
-    const candidates = try gathering.candidates(arena);
-    try rank(arena, &query, candidates, similarities, settings, collection, columns);
+    try rank(arena, &query, gathering.found(), similarities, settings, collection, columns);
 }
 
 /// Scores candidates whose terms were found, whichever way, and writes the columns. All arguments
@@ -110,10 +110,10 @@ fn score(
 pub fn rank(
     arena: Allocator,
     query: *const Query,
-    candidates: []const scan.Candidate,
+    found: scan.Found,
     similarities: []align(1) const f32,
     settings: Settings,
-    collection: ?scoring.Collection,
+    collection: ?Collection,
     out: Columns,
 ) Failure!void {
     const dense = try unfilled(arena, f64, similarities.len);
@@ -127,8 +127,8 @@ pub fn rank(
         .proximity = try unfilled(arena, f64, similarities.len),
     };
     const known = collection orelse
-        try scoring.Collection.ofCandidates(arena, query.hashes.len, candidates);
-    try scoring.score(arena, query, candidates, known, settings.scoring, words);
+        try Collection.ofCandidates(arena, query.hashes.len, found);
+    try scoring.score(arena, query, found, known, settings.scoring, words);
 
     copy(out.lexical_raw, words.lexical);
     copy(out.title, words.title);
@@ -196,7 +196,7 @@ pub fn collectionOf(
     arena: Allocator,
     pointer: ?*align(1) const Statistics,
     query: *const Query,
-) Failure!?scoring.Collection {
+) Failure!?Collection {
     const statistics = (pointer orelse return null).*;
     if (statistics.document_count == 0) return error.StatisticsOutOfRange;
     const frequencies = try arena.alloc(u64, query.hashes.len);

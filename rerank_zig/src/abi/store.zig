@@ -172,8 +172,7 @@ fn scoreKept(
 
     const found_missing = try arena.alloc(bool, keys.len);
     const gathering = try gather(arena, open_store, keys, &query, found_missing);
-    const candidates = try gathering.candidates(arena);
-    try score.rank(arena, &query, candidates, similarities, settings, collection, columns);
+    try score.rank(arena, &query, gathering.found(), similarities, settings, collection, columns);
     for (is_missing, found_missing) |*value, was_missing| value.* = @intFromBool(was_missing);
     const misses = std.mem.countScalar(bool, found_missing, true);
     open_store.count(keys.len - misses, misses);

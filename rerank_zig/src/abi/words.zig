@@ -2,7 +2,8 @@
 //! buffer is too small, the count that it needs is written all the same.
 
 const std = @import("std");
-const Highlights = @import("../core/highlight.zig").Highlights;
+const Highlighter = highlight_file.Highlighter;
+const highlight_file = @import("../core/highlight.zig");
 const Query = @import("../core/query.zig").Query;
 const Scratch = @import("scratch.zig").Scratch;
 const sequence = @import("../core/sequence.zig");
@@ -25,11 +26,13 @@ pub const PackedTerms = extern struct {
     term_count: u64,
 };
 
-pub const Span = extern struct { start: u32, end: u32 };
+const Span = highlight_file.Span;
 
 pub const Spans = extern struct {
     spans: ?[*]align(1) Span,
     capacity: u64,
+    offsets: ?[*]align(1) u32,
+    text_capacity: u64,
     count: u64,
 };
 
@@ -52,10 +55,10 @@ export fn sluice_rerank_analyze(
 
 export fn sluice_rerank_highlight(
     query: ?*align(1) const Text,
-    text: ?*align(1) const Text,
+    texts: ?*align(1) const Texts,
     spans: ?*align(1) Spans,
 ) u32 {
-    return status.codeOf(highlight(query, text, spans));
+    return status.codeOf(highlight(query, texts, spans));
 }
 
 export fn sluice_rerank_count_words(
@@ -96,22 +99,31 @@ fn analyze(text: ?*align(1) const Text, output: ?*align(1) PackedTerms) Failure!
 
 fn highlight(
     given_query: ?*align(1) const Text,
-    text: ?*align(1) const Text,
+    given_texts: ?*align(1) const Texts,
     output: ?*align(1) Spans,
 ) Failure!void {
     var scratch: Scratch = .init();
     defer scratch.deinit();
+    const arena = scratch.allocator();
     const out = output orelse return error.NullPointer;
-    if (out.spans == null and out.capacity > 0) return error.NullPointer;
     const query_bytes = try text_file.queryOf(given_query);
-    const bytes = try text_file.textOf(text);
-    const query = try Query.init(scratch.allocator(), query_bytes);
+    const block = (given_texts orelse return error.NullPointer).*;
+    if (block.offset_count == 0) return error.LengthMismatch;
+    const texts = try text_file.textsOf(block, block.offset_count - 1);
+    if (out.text_capacity < texts.count()) return error.BufferTooSmall;
+    const offsets = out.offsets orelse return error.NullPointer;
+    // No text holds more spans than bytes.
+    const capacity: usize = @intCast(@min(out.capacity, texts.bytes.len));
+    const spans: []align(1) Span = if (out.spans) |first| first[0..capacity] else &.{};
+    if (out.spans == null and out.capacity > 0) return error.NullPointer;
+    const query = try Query.init(arena, query_bytes);
+    const highlighter = try Highlighter.init(arena, &query);
 
-    var count: u64 = 0;
-    var highlights = Highlights.init(&query, bytes);
-    while (highlights.next()) |span| : (count += 1) {
-        if (count >= out.capacity) continue;
-        out.spans.?[@intCast(count)] = .{ .start = @intCast(span.start), .end = @intCast(span.end) };
+    var count: usize = 0;
+    offsets[0] = 0;
+    for (0..texts.count()) |index| {
+        count += highlighter.mark(texts.get(index), spans[@min(count, spans.len)..]);
+        offsets[index + 1] = @intCast(count);
     }
     out.count = count;
     if (count > out.capacity) return error.BufferTooSmall;
@@ -146,13 +158,11 @@ fn countWords(
     for (0..texts.count()) |index| {
         hashes.clearRetainingCapacity();
         const text = try reader.read(arena, texts.get(index));
-        out.text_words.?[index] = @intCast(text.words.len);
-        try hashes.appendSlice(arena, text.words);
-        try hashes.appendSlice(arena, text.extras);
+        out.text_words.?[index] = text.length;
+        try hashes.appendSlice(arena, text.hashes);
         const title = try reader.read(arena, if (titles) |block| block.get(index) else "");
-        out.title_words.?[index] = @intCast(title.words.len);
-        try hashes.appendSlice(arena, title.words);
-        try hashes.appendSlice(arena, title.extras);
+        out.title_words.?[index] = title.length;
+        try hashes.appendSlice(arena, title.hashes);
 
         std.mem.sortUnstable(u32, hashes.items, {}, std.sort.asc(u32));
         var previous: u32 = 0; // no term

@@ -17,15 +17,14 @@
 
 const std = @import("std");
 const Allocator = std.mem.Allocator;
-const Wyhash = std.hash.Wyhash;
+const Reader = shingles_file.Reader;
+const Shape = shingles_file.Shape;
+const shingles_file = @import("shingles.zig");
+const unfilled = @import("unfilled.zig").unfilled;
 const unicode = @import("unicode.zig");
 
 pub const max_texts = 4096;
 pub const max_bytes = 1 << 26;
-const shingle_words = 3;
-const max_bucket_bits = 8;
-/// Of the hash of a text without words, so that it is none of a shingle's.
-const wordless_seed = 1;
 
 /// Writes for each text the index of the first leader that it nearly repeats; its own if none.
 /// At most `max_texts` of at most `max_bytes` together; `resemblance` is above 0, at most 1.
@@ -38,98 +37,70 @@ pub fn group(
     std.debug.assert(texts.len <= max_texts and texts.len == leaders.len);
     std.debug.assert(resemblance > 0 and resemblance <= 1);
     var longest: usize = 0;
-    for (texts) |text| longest = @max(longest, text.len);
-    var reader: Reader = .{ .buffer = try arena.alloc(u8, longest + longest / 2 + 4) };
+    var max_shingles: usize = 0;
+    for (texts) |text| {
+        longest = @max(longest, text.len);
+        max_shingles += shingles_file.maxCount(text);
+    }
+    const reader = try Reader.init(arena, longest);
+    var rest = try unfilled(arena, u64, max_shingles);
+    const shapes = try unfilled(arena, Shape, texts.len);
+    var max_postings: usize = 0;
+    for (texts, shapes) |text, *shape| {
+        shape.* = reader.shape(text, rest[0..shingles_file.maxCount(text)]);
+        rest = rest[shape.shingles.len..];
+        max_postings += shape.prefix(resemblance).len;
+    }
 
-    const shapes = try arena.alloc(Shape, texts.len);
-    var index: Index = .{ .seen = try arena.alloc(u32, texts.len) };
-    @memset(index.seen, std.math.maxInt(u32));
-    for (texts, shapes, leaders, 0..) |text, *shape, *leader, number| {
-        shape.* = try reader.shape(arena, text);
+    var index = try Index.init(arena, texts.len, max_postings);
+    for (shapes, leaders, 0..) |*shape, *leader, number| {
         const own: u32 = @intCast(number);
         const found = index.find(shapes, own, resemblance);
         leader.* = @intCast(found orelse own);
-        if (found == null) try index.add(arena, shape, own, resemblance);
+        if (found == null) index.add(shape, own, resemblance);
     }
-}
-
-/// What is compared of a text.
-const Shape = struct {
-    /// Ascending, each once.
-    shingles: []const u64,
-    /// Of the words that hold a digit, in order; 0 without any.
-    digits: u64,
-    /// Which of 256 bits an odd number of the shingles falls on: two sets differ in at least as
-    /// many shingles as bits (Sandes, Teodoro, Melo, "Bitmap filter: speeding up exact set
-    /// similarity joins with bitwise operations", 2020).
-    parity: @Vector(4, u64),
-
-    /// How many shingles, the least ones, are sure to hold one in common with every set that
-    /// resembles this one enough: |A| - ⌈t·|A|⌉ + 1, and one more for what rounding may take.
-    fn prefix(shape: *const Shape, resemblance: f64) []const u64 {
-        const count: f64 = @floatFromInt(shape.shingles.len);
-        const shared: usize = @intFromFloat(@ceil(resemblance * count));
-        return shape.shingles[0..@min(shape.shingles.len - shared + 2, shape.shingles.len)];
-    }
-
-    fn repeats(left: *const Shape, right: *const Shape, resemblance: f64) bool {
-        if (left.digits != right.digits) return false;
-        const total = left.shingles.len + right.shingles.len;
-        const different = @reduce(.Add, @as(@Vector(4, u64), @popCount(left.parity ^ right.parity)));
-        var shared = @min(left.shingles.len, right.shingles.len, (total - different) / 2);
-        if (!isEnough(shared, total, resemblance)) return false;
-        // Each shingle that only one of them has takes one away from what they can share.
-        var l: usize = 0;
-        var r: usize = 0;
-        var common: usize = 0;
-        while (l < left.shingles.len and r < right.shingles.len) {
-            const a = left.shingles[l];
-            const b = right.shingles[r];
-            l += @intFromBool(a <= b);
-            r += @intFromBool(b <= a);
-            if (a == b) {
-                common += 1;
-                continue;
-            }
-            shared = common + @min(left.shingles.len - l, right.shingles.len - r);
-            if (!isEnough(shared, total, resemblance)) return false;
-        }
-        return true;
-    }
-};
-
-fn isEnough(shared: usize, total: usize, resemblance: f64) bool {
-    const intersection: f64 = @floatFromInt(shared);
-    const either: f64 = @floatFromInt(total - shared);
-    return intersection >= resemblance * either;
 }
 
 /// The leaders by the shingles of their prefixes.
 const Index = struct {
-    newest: std.HashMapUnmanaged(u64, u32, Hashed, 80) = .empty,
-    postings: std.ArrayList(Posting) = .empty,
+    /// By the shingle, open addressing, at most half full: the newest posting of it.
+    slots: []u32,
+    postings: std.ArrayList(Posting),
     /// By leader, the last text that was held against it.
     seen: []u32,
 
     /// A leader with a shingle, and the posting before it of the same shingle.
-    const Posting = struct { leader: u32, previous: u32 };
+    const Posting = struct { shingle: u64, leader: u32, previous: u32 };
     const none = std.math.maxInt(u32);
 
-    /// Keys are hashes already.
-    const Hashed = struct {
-        pub fn hash(_: Hashed, key: u64) u64 {
-            return key;
+    fn init(arena: Allocator, text_count: usize, max_postings: usize) Allocator.Error!Index {
+        const slot_count = std.math.ceilPowerOfTwoAssert(usize, 2 * max_postings + 1);
+        const index: Index = .{
+            .slots = try unfilled(arena, u32, slot_count),
+            .postings = .initBuffer(try unfilled(arena, Posting, max_postings)),
+            .seen = try unfilled(arena, u32, text_count),
+        };
+        @memset(index.slots, none);
+        @memset(index.seen, none);
+        return index;
+    }
+
+    /// Where the newest posting of a shingle is, or would be. Shingles are hashes already; those of
+    /// prefixes are the least, so their last bits tell them apart.
+    fn slotOf(index: *const Index, shingle: u64) *u32 {
+        const mask = index.slots.len - 1;
+        var at = @as(usize, @truncate(shingle)) & mask;
+        while (index.slots[at] != none) : (at = (at + 1) & mask) {
+            if (index.postings.items[index.slots[at]].shingle == shingle) break;
         }
-        pub fn eql(_: Hashed, left: u64, right: u64) bool {
-            return left == right;
-        }
-    };
+        return &index.slots[at];
+    }
 
     fn find(index: *Index, shapes: []const Shape, own: u32, resemblance: f64) ?u32 {
         const shape = &shapes[own];
         var found: u32 = none;
         for (shape.prefix(resemblance)) |shingle| {
-            var at = index.newest.get(shingle ^ shape.digits) orelse continue;
+            var at = index.slotOf(shingle ^ shape.digits).*;
             while (at != none) : (at = index.postings.items[at].previous) {
                 const leader = index.postings.items[at].leader;
                 if (leader >= found or index.seen[leader] == own) continue;
@@ -140,154 +111,15 @@ const Index = struct {
         return if (found == none) null else found;
     }
 
-    fn add(
-        index: *Index,
-        arena: Allocator,
-        shape: *const Shape,
-        own: u32,
-        resemblance: f64,
-    ) Allocator.Error!void {
+    fn add(index: *Index, shape: *const Shape, own: u32, resemblance: f64) void {
         for (shape.prefix(resemblance)) |shingle| {
-            const entry = try index.newest.getOrPut(arena, shingle ^ shape.digits);
-            const previous = if (entry.found_existing) entry.value_ptr.* else none;
-            entry.value_ptr.* = @intCast(index.postings.items.len);
-            try index.postings.append(arena, .{ .leader = own, .previous = previous });
+            const key = shingle ^ shape.digits;
+            const slot = index.slotOf(key);
+            const posting: Posting = .{ .shingle = key, .leader = own, .previous = slot.* };
+            slot.* = @intCast(index.postings.items.len);
+            index.postings.appendAssumeCapacity(posting);
         }
     }
-};
-
-/// Reads texts word by word; `buffer` takes the lower case of the longest of them.
-const Reader = struct {
-    buffer: []u8,
-    words: std.ArrayList(u64) = .empty,
-    shingles: std.ArrayList(u64) = .empty,
-
-    fn shape(reader: *Reader, arena: Allocator, text: []const u8) Allocator.Error!Shape {
-        reader.words.clearRetainingCapacity();
-        var digits: u64 = 0;
-        var position: usize = 0;
-        while (reader.next(text, &position)) |word| {
-            const hash = Wyhash.hash(0, word.lowered);
-            if (word.holds_digit) digits = combined(&.{ digits, hash });
-            try reader.words.append(arena, hash);
-        }
-        const words = reader.words.items;
-        try reader.shingles.resize(arena, @max(words.len, shingle_words) - shingle_words + 1);
-        const shingles = reader.shingles.items;
-        if (words.len >= shingle_words) {
-            for (shingles, 0..) |*shingle, first| {
-                shingle.* = combined(words[first..][0..shingle_words]);
-            }
-        } else {
-            shingles[0] = if (words.len > 0) combined(words) else Wyhash.hash(wordless_seed, text);
-        }
-        const ascending = try arena.alloc(u64, shingles.len);
-        sort(shingles, ascending);
-        const set = unique(ascending);
-        return .{ .shingles = set, .digits = digits, .parity = parityOf(set) };
-    }
-
-    const Word = struct { lowered: []const u8, holds_digit: bool };
-
-    /// The next word, in lower case; it lives until the call after.
-    fn next(reader: *Reader, text: []const u8, position: *usize) ?Word {
-        var at = position.*;
-        var len: usize = 0;
-        var holds_digit = false;
-        while (at < text.len) {
-            const byte = text[at];
-            if (byte < 0x80) {
-                const lowered = ascii_lower[byte];
-                at += 1;
-                if (lowered == 0) {
-                    if (len > 0) break;
-                    continue;
-                }
-                reader.buffer[len] = lowered;
-                len += 1;
-                holds_digit = holds_digit or lowered <= '9';
-                continue;
-            }
-            const decoded = unicode.decode(text[at..]);
-            at += decoded.byte_count;
-            const class = if (decoded.code_point) |point| unicode.classify(point) else .separator;
-            const begins_none = len == 0 and class == .mark;
-            if (class == .separator or begins_none) {
-                if (len > 0) break;
-                continue;
-            }
-            len += unicode.encode(unicode.lower(decoded.code_point.?), reader.buffer[len..][0..4]);
-            holds_digit = holds_digit or class == .digit;
-        }
-        position.* = at;
-        return if (len > 0) .{ .lowered = reader.buffer[0..len], .holds_digit = holds_digit } else null;
-    }
-};
-
-fn combined(hashes: []const u64) u64 {
-    return Wyhash.hash(0, std.mem.sliceAsBytes(hashes));
-}
-
-/// Hashes are spread evenly: after one pass by their leading bits hardly anything is left to sort.
-fn sort(hashes: []const u64, ascending: []u64) void {
-    const bits = @min(std.math.log2_int_ceil(u64, @max(hashes.len, 2)), max_bucket_bits);
-    const shift: u6 = @intCast(@as(u7, 64) - bits);
-    var ends: [1 << max_bucket_bits]u32 = undefined;
-    const buckets = ends[0 .. @as(usize, 1) << @intCast(bits)];
-    @memset(buckets, 0);
-    for (hashes) |hash| buckets[@intCast(hash >> shift)] += 1;
-    var end: u32 = 0;
-    for (buckets) |*bucket| {
-        // From its count to where it begins; each hash put there moves that on, to its end.
-        const count = bucket.*;
-        bucket.* = end;
-        end += count;
-    }
-    for (hashes) |hash| {
-        const bucket = &buckets[@intCast(hash >> shift)];
-        ascending[bucket.*] = hash;
-        bucket.* += 1;
-    }
-    var start: u32 = 0;
-    for (buckets) |bucket_end| {
-        const bucket = ascending[start..bucket_end];
-        start = bucket_end;
-        if (bucket.len > 16) {
-            std.mem.sortUnstable(u64, bucket, {}, std.sort.asc(u64));
-        } else if (bucket.len > 1) {
-            std.sort.insertion(u64, bucket, {}, std.sort.asc(u64));
-        }
-    }
-}
-
-/// Moves the first of each run of equals to the front.
-fn unique(ascending: []u64) []u64 {
-    var count: usize = 1;
-    for (ascending[1..]) |value| {
-        if (value == ascending[count - 1]) continue;
-        ascending[count] = value;
-        count += 1;
-    }
-    return ascending[0..count];
-}
-
-fn parityOf(set: []const u64) @Vector(4, u64) {
-    var parity: [4]u64 = @splat(0);
-    for (set) |shingle| {
-        const bit: u6 = @truncate(shingle);
-        const word: u2 = @truncate(shingle >> 6);
-        parity[word] ^= @as(u64, 1) << bit;
-    }
-    return parity;
-}
-
-/// The lower case of an ASCII letter or digit, 0 for what separates words.
-const ascii_lower: [128]u8 = lowered: {
-    var lowered: [128]u8 = undefined;
-    for (&lowered, 0..) |*byte, code_point| {
-        byte.* = if (unicode.classify(code_point) == .separator) 0 else unicode.lower(code_point);
-    }
-    break :lowered lowered;
 };
 
 const testing = std.testing;
@@ -354,4 +186,30 @@ test "lower case takes at most half as many bytes again" {
         try testing.expect(2 * after <= 3 * before);
     }
     try expectGroups(&.{ "Ⱥ" ** 999, "ⱥ" ** 999 }, 0.9, &.{ 0, 0 });
+}
+
+test "words are the same in any case, of any length and wherever they stand" {
+    var random_state = std.Random.DefaultPrng.init(3);
+    const random = random_state.random();
+    for (1..140) |len| {
+        var word: [140]u8 = undefined;
+        for (word[0..len]) |*byte| byte.* = "abcXYZ019"[random.uintLessThan(usize, 9)];
+        var upper: [140]u8 = undefined;
+        var other = word;
+        other[len - 1] +%= 1;
+        const lines = [_][]const u8{
+            std.ascii.upperString(&upper, word[0..len]), word[0..len], other[0..len],
+        };
+        var buffers: [4][300]u8 = undefined;
+        var texts: [4][]const u8 = undefined;
+        for (&texts, &buffers, 0..) |*text, *buffer, index| {
+            const space = if (index == 0) 64 else random.uintLessThan(usize, 80);
+            @memset(buffer, ' ');
+            @memcpy(buffer[space..][0..len], lines[@min(index, 2)]);
+            text.* = buffer[0 .. space + len + index];
+        }
+        texts[3] = lines[1];
+        try expectGroups(&texts, 0.9, &.{ 0, 0, 2, 0 });
+    }
+    try expectGroups(&.{ "Kelvin", "\u{212A}elvin", "d\u{130}n", "din" }, 0.9, &.{ 0, 0, 2, 2 });
 }

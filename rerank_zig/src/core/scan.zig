@@ -5,15 +5,23 @@ const std = @import("std");
 const Allocator = std.mem.Allocator;
 const unfilled = @import("unfilled.zig").unfilled;
 
-/// A term of the query at a word of a field. Matches ascend by position; at one position the whole
-/// word stands before its parts, and those before the compound that begins there. A word whose
-/// parts repeat a term has one match for each of them.
-pub const Match = extern struct { position: u32, ordinal: u16, reserved: u16 = 0 };
+/// A term of the query at a word of a field. Matches ascend by field, then by position; at one
+/// position the whole word stands before its parts, and those before the compound that begins
+/// there. A word whose parts repeat a term has one match for each of them.
+pub const Match = struct {
+    position: u32,
+    /// Of candidate i, the title is field 2 * i and the text the next one.
+    field: u32,
+    ordinal: u16,
 
-/// A title or a text: the count of its words, stop words too, and the query's terms in it.
-pub const Field = struct { length: u32, matches: []const Match };
+    pub fn candidate(match: Match) u32 {
+        return match.field / 2;
+    }
 
-pub const Candidate = struct { title: Field, text: Field };
+    pub fn isInText(match: Match) bool {
+        return match.field % 2 == 1;
+    }
+};
 
 /// Texts packed one after the other: text i is bytes[offsets[i]..offsets[i + 1]].
 pub const Texts = struct {
@@ -29,13 +37,12 @@ pub const Texts = struct {
     }
 };
 
-/// Gathers candidates in one list of matches that grows, so that none allocates for itself. For
-/// each candidate: append the title's matches, `end` it, then the same with the text.
+/// Gathers what candidates hold in one list of matches that grows, so that none allocates for
+/// itself. For each candidate: append the title's matches, `end` it, then the same with the text.
 pub const Gathering = struct {
-    const End = struct { length: u32, match: usize };
-
     matches: std.ArrayList(Match) = .empty,
-    ends: std.ArrayList(End) = .empty,
+    /// How many words each field has, stop words too.
+    lengths: std.ArrayList(u32) = .empty,
 
     /// As many as a candidate of a kilobyte seldom exceeds; more of them grow the list.
     const likely_matches = 32;
@@ -43,58 +50,51 @@ pub const Gathering = struct {
     pub fn init(arena: Allocator, candidate_count: usize) Allocator.Error!Gathering {
         return .{
             .matches = .initBuffer(try unfilled(arena, Match, likely_matches * candidate_count)),
-            .ends = .initBuffer(try unfilled(arena, End, 2 * candidate_count)),
+            .lengths = .initBuffer(try unfilled(arena, u32, 2 * candidate_count)),
         };
+    }
+
+    /// The field that is being gathered.
+    pub fn field(gathering: *const Gathering) u32 {
+        return @intCast(gathering.lengths.items.len);
     }
 
     /// Ends a field of `length` words.
     pub fn end(gathering: *Gathering, length: u32) void {
-        gathering.ends.appendAssumeCapacity(.{
-            .length = length,
-            .match = gathering.matches.items.len,
-        });
+        gathering.lengths.appendAssumeCapacity(length);
     }
 
-    /// All candidates; nothing may be appended after.
-    pub fn candidates(gathering: *const Gathering, arena: Allocator) Allocator.Error![]Candidate {
-        const ends = gathering.ends.items;
-        const found = try unfilled(arena, Candidate, ends.len / 2);
-        var start: usize = 0;
-        for (found, 0..) |*candidate, index| {
-            const title, const text = .{ ends[2 * index], ends[2 * index + 1] };
-            const matches = gathering.matches.items;
-            candidate.* = .{
-                .title = .{ .length = title.length, .matches = matches[start..title.match] },
-                .text = .{ .length = text.length, .matches = matches[title.match..text.match] },
-            };
-            start = text.match;
-        }
-        return found;
+    /// All that was gathered; nothing may be appended after.
+    pub fn found(gathering: *const Gathering) Found {
+        return .{ .matches = gathering.matches.items, .lengths = gathering.lengths.items };
     }
 };
 
-test "candidates share one list" {
+/// What candidates hold: two fields each.
+pub const Found = struct {
+    matches: []const Match,
+    lengths: []const u32,
+
+    pub fn candidateCount(found: Found) usize {
+        return found.lengths.len / 2;
+    }
+};
+
+test "fields are counted as they end" {
     var arena_state = std.heap.ArenaAllocator.init(std.testing.allocator);
     defer arena_state.deinit();
     const arena = arena_state.allocator();
     var gathering = try Gathering.init(arena, 2);
-    gathering.end(0);
-    try gathering.matches.append(arena, .{ .position = 3, .ordinal = 1 });
-    gathering.end(5);
-    try gathering.matches.append(arena, .{ .position = 0, .ordinal = 0 });
-    gathering.end(1);
-    gathering.end(7);
-
-    const candidates = try gathering.candidates(arena);
-    try std.testing.expectEqual(2, candidates.len);
-    try std.testing.expectEqual(0, candidates[0].title.matches.len);
-    try std.testing.expectEqual(5, candidates[0].text.length);
-    try std.testing.expectEqualSlices(
-        Match,
-        &.{.{ .position = 3, .ordinal = 1 }},
-        candidates[0].text.matches,
-    );
-    try std.testing.expectEqual(0, candidates[1].title.matches[0].position);
-    try std.testing.expectEqual(0, candidates[1].text.matches.len);
-    try std.testing.expectEqual(7, candidates[1].text.length);
+    for ([_]u32{ 0, 5, 1, 7 }, 0..) |length, field| {
+        try std.testing.expectEqual(field, gathering.field());
+        const match: Match = .{ .position = 3, .field = gathering.field(), .ordinal = 1 };
+        try std.testing.expectEqual(field / 2, match.candidate());
+        try std.testing.expectEqual(field % 2 == 1, match.isInText());
+        try gathering.matches.append(arena, match);
+        gathering.end(length);
+    }
+    const found = gathering.found();
+    try std.testing.expectEqual(2, found.candidateCount());
+    try std.testing.expectEqual(4, found.matches.len);
+    try std.testing.expectEqualSlices(u32, &.{ 0, 5, 1, 7 }, found.lengths);
 }

@@ -10,6 +10,7 @@ const std = @import("std");
 const Allocator = std.mem.Allocator;
 const Block = classes.Block;
 const classes = @import("classes.zig");
+const Gathering = @import("scan.zig").Gathering;
 const Match = @import("scan.zig").Match;
 const Prefixes = prefixes_file.Prefixes;
 const prefixes_file = @import("prefixes.zig");
@@ -35,18 +36,19 @@ pub const Scanner = struct {
         return .{ .query = query, .prefixes = try .init(arena, query), .memo = memo };
     }
 
-    /// Appends the query's terms in `text`, ascending by position, and returns the field's length.
+    /// Gathers the query's terms in a field of this text.
     pub fn scan(
         scanner: *const Scanner,
         text: []const u8,
         arena: Allocator,
-        matches: *std.ArrayList(Match),
-    ) Allocator.Error!u32 {
+        gathering: *Gathering,
+    ) Allocator.Error!void {
         var scanning: Scanning = .{
             .scanner = scanner,
             .text = text,
             .arena = arena,
-            .matches = matches,
+            .matches = &gathering.matches,
+            .field = gathering.field(),
         };
         var start: usize = 0;
         while (text.len - start > block_len + reach) : (start += block_len) {
@@ -60,7 +62,7 @@ pub const Scanner = struct {
         while (offset < rest_len) : (offset += block_len) {
             try scanning.readBlock(start + offset, rest[offset..][0 .. block_len + reach]);
         }
-        return scanning.word_count;
+        gathering.end(scanning.word_count);
     }
 };
 
@@ -70,6 +72,7 @@ const Scanning = struct {
     text: []const u8,
     arena: Allocator,
     matches: *std.ArrayList(Match),
+    field: u32,
 
     borders: classes.Borders = .{},
     /// Which bytes of this block and of the one before belong to words.
@@ -103,7 +106,7 @@ const Scanning = struct {
             const bits = scanning.scanner.prefixes.match(window[place..][0..Prefixes.byte_count]);
             if (bits == 0) continue;
             if (bits & scanning.scanner.prefixes.compounds == 0) {
-                if (scanning.plainLen(block, starts, place)) |len| {
+                if (scanning.plainLen(window, block, starts, place)) |len| {
                     const key = WordMemo.keyOf(window[place..][0..WordMemo.max_word_len], len);
                     try scanning.readPlainWord(start, place, starts.words, key);
                     continue;
@@ -144,20 +147,33 @@ const Scanning = struct {
         return words;
     }
 
-    /// The length of the word that begins here, if it is short, of ASCII letters only, has no parts
-    /// and ends within the block.
+    /// The length of the word that begins here, if it is short, of ASCII letters only and has no
+    /// parts. That of one that goes on in the next block may be left unsaid.
     fn plainLen(
         scanning: *const Scanning,
+        window: Window,
         block: Block,
         starts: classes.Borders.Starts,
         place: u6,
     ) ?u6 {
         if (starts.words >> place & 1 == 0) return null;
         const len = @ctz(~(scanning.words >> place));
-        if (len > WordMemo.max_word_len or @as(usize, place) + len >= block_len) return null;
+        if (@as(usize, place) + len >= block_len) return lowerLen(window[place..][0 .. reach + 1]);
+        if (len > WordMemo.max_word_len) return null;
         const mask = ((@as(u64, 1) << @intCast(len)) - 1) << place;
         const others = ~(block.lower | block.upper) | starts.parts;
         return if (mask & others == 0) @intCast(len) else null;
+    }
+
+    /// The same where only the first letter may be a capital, byte by byte.
+    fn lowerLen(bytes: *const [reach + 1]u8) ?u6 {
+        if (!std.ascii.isAlphabetic(bytes[0])) return null;
+        for (bytes[1..], 1..) |byte, len| {
+            if (std.ascii.isLower(byte)) continue;
+            const ends = byte < 0x80 and !std.ascii.isAlphanumeric(byte);
+            return if (ends) @intCast(len) else null;
+        }
+        return null;
     }
 
     /// Reads such a word, unless the memo knows what it holds.
@@ -179,6 +195,7 @@ const Scanning = struct {
         const words_before = @popCount(word_starts & ~(prefixes_file.everything << place));
         try scanning.matches.append(scanning.arena, .{
             .position = scanning.word_count + words_before,
+            .field = scanning.field,
             .ordinal = ordinal orelse return,
         });
     }
@@ -218,7 +235,11 @@ const Scanning = struct {
 
     fn find(scanning: *Scanning, term: tokenizer_file.Term, position: u32) Allocator.Error!void {
         const ordinal = scanning.scanner.query.find(term.hash()) orelse return;
-        try scanning.matches.append(scanning.arena, .{ .position = position, .ordinal = ordinal });
+        try scanning.matches.append(scanning.arena, .{
+            .position = position,
+            .field = scanning.field,
+            .ordinal = ordinal,
+        });
     }
 
     /// Whether exactly one joint stands between the word that begins here and another one.
@@ -242,37 +263,23 @@ fn expectSame(query_text: []const u8, texts: []const []const u8) !usize {
     const query = try Query.init(arena, query_text);
     const scanner = try Scanner.init(arena, &query);
     var reader: @import("sequence.zig").Reader = .{};
-    var found: usize = 0;
-    for (texts) |text| {
-        var expected: std.ArrayList(Match) = .empty;
+    var expected: std.ArrayList(Match) = .empty;
+    var gathering = try Gathering.init(arena, texts.len); // for as many fields, at most
+    for (texts, 0..) |text, field| {
         const sequence = try reader.read(arena, text);
-        var extra: usize = 0;
-        for (sequence.words, 0..) |word, position| {
-            try appendMatch(&query, word, position, arena, &expected);
-            while (extra < sequence.extras.len and sequence.extra_positions[extra] == position) {
-                try appendMatch(&query, sequence.extras[extra], position, arena, &expected);
-                extra += 1;
-            }
+        for (sequence.hashes, sequence.positions) |hash, position| {
+            try expected.append(arena, .{
+                .position = position,
+                .field = @intCast(field),
+                .ordinal = query.find(hash) orelse continue,
+            });
         }
-        var matches: std.ArrayList(Match) = .empty;
-        const length = try scanner.scan(text, arena, &matches);
+        try scanner.scan(text, arena, &gathering);
         errdefer std.debug.print("query {s}\ntext {x}\n{s}\n", .{ query_text, text, text });
-        try testing.expectEqual(sequence.words.len, length);
-        try testing.expectEqualSlices(Match, expected.items, matches.items);
-        found += matches.items.len;
+        try testing.expectEqual(sequence.length, gathering.lengths.items[field]);
+        try testing.expectEqualSlices(Match, expected.items, gathering.matches.items);
     }
-    return found;
-}
-
-fn appendMatch(
-    query: *const Query,
-    hash: u32,
-    position: usize,
-    arena: Allocator,
-    expected: *std.ArrayList(Match),
-) !void {
-    const ordinal = query.find(hash) orelse return;
-    try expected.append(arena, .{ .position = @intCast(position), .ordinal = ordinal });
+    return expected.items.len;
 }
 
 const query_words =

@@ -22,383 +22,178 @@
 
 const std = @import("std");
 const Allocator = std.mem.Allocator;
+const Collection = @import("collection.zig").Collection;
+const Found = @import("scan.zig").Found;
 const Query = @import("query.zig").Query;
-const scan = @import("scan.zig");
+const Tallies = @import("tallies.zig").Tallies;
+const unfilled = @import("unfilled.zig").unfilled;
 
 pub const Parameters = struct { k1: f64, b: f64, title: f64, proximity: f64 };
-
-/// Words of the query further apart than this are no neighbours.
-const max_gap = 3;
-/// Neighbours beyond, of a query of many words, are not looked for.
-const max_pairs = 64;
-
-/// What is known of the collection behind the candidates.
-pub const Collection = struct {
-    chunk_count: u64,
-    /// Words a chunk, of its text and of its title.
-    text_average: f64,
-    title_average: f64,
-    /// By the ordinal of the query's terms: chunks that hold it; none is above `chunk_count`.
-    frequencies: []const u64,
-
-    /// Counts the candidates themselves, for when the collection is not known.
-    pub fn ofCandidates(
-        arena: Allocator,
-        term_count: usize,
-        candidates: []const scan.Candidate,
-    ) Allocator.Error!Collection {
-        const frequencies = try arena.alloc(u64, term_count);
-        @memset(frequencies, 0);
-        // The candidate, counted from 1, that a term was last seen in.
-        const last = try arena.alloc(usize, term_count);
-        @memset(last, 0);
-        var text_words: u64 = 0;
-        var title_words: u64 = 0;
-        for (candidates, 1..) |candidate, number| {
-            text_words += candidate.text.length;
-            title_words += candidate.title.length;
-            for ([_][]const scan.Match{ candidate.title.matches, candidate.text.matches }) |matches| {
-                for (matches) |match| {
-                    if (last[match.ordinal] == number) continue;
-                    last[match.ordinal] = number;
-                    frequencies[match.ordinal] += 1;
-                }
-            }
-        }
-        return init(candidates.len, text_words, title_words, frequencies);
-    }
-
-    pub fn init(
-        chunk_count: u64,
-        text_words: u64,
-        title_words: u64,
-        frequencies: []const u64,
-    ) Collection {
-        const count: f64 = @floatFromInt(@max(1, chunk_count));
-        return .{
-            .chunk_count = chunk_count,
-            .text_average = @as(f64, @floatFromInt(@max(1, text_words))) / count,
-            .title_average = @as(f64, @floatFromInt(@max(1, title_words))) / count,
-            .frequencies = frequencies,
-        };
-    }
-};
 
 /// A column for the whole score, and what titles and nearness added to it.
 pub const Columns = struct { lexical: []f64, title: []f64, proximity: []f64 };
 
-/// Scores every candidate by the query's words. All columns are as long as `candidates`.
+/// Scores every candidate by the query's words. All columns are as long as there are candidates.
 pub fn score(
     arena: Allocator,
     query: *const Query,
-    candidates: []const scan.Candidate,
+    found: Found,
     collection: Collection,
     parameters: Parameters,
     columns: Columns,
 ) Allocator.Error!void {
-    var scorer = try Scorer.init(arena, query, collection, parameters);
-    for (candidates, columns.lexical, columns.title, columns.proximity) |candidate, *l, *t, *p| {
-        const scored = scorer.candidate(candidate);
-        l.* = scored.terms + scored.proximity;
-        t.* = scored.title;
-        p.* = scored.proximity;
+    const tallies: Tallies = try .init(arena, query, found, collection, parameters.proximity > 0);
+    const shares = try unfilled(arena, f64, found.lengths.len);
+    const averages = [_]f64{ collection.title_average, collection.text_average };
+    for (found.lengths, shares, 0..) |length, *share, field| {
+        share.* = shareOf(parameters.b, length, averages[field % 2]);
+    }
+    const saturation: Saturation = .init(parameters.k1);
+    const lexical, const title, const proximity =
+        .{ columns.lexical, columns.title, columns.proximity };
+    for ([_][]f64{ lexical, title, proximity }) |column| @memset(column, 0);
+    for (tallies.of_terms) |tally| {
+        const candidate = tally.candidate;
+        const idf = tallies.terms[tally.ordinal].idf;
+        const title_share, const text_share = shares[2 * candidate ..][0..2].*;
+        const in_text = text_share * @as(f64, @floatFromInt(tally.counts[1]));
+        const in_title = parameters.title * title_share * @as(f64, @floatFromInt(tally.counts[0]));
+        const whole = idf * saturation.of(in_text + in_title);
+        lexical[candidate] += whole;
+        // Rounding can put the difference a little below 0.
+        title[candidate] += @max(0, whole - idf * saturation.of(in_text));
+        proximity[candidate] += @min(1, idf) * saturation.of(tally.near * text_share);
+    }
+    for (tallies.of_pairs.items) |tally| {
+        const in_text = shares[2 * tally.candidate + 1] * @as(f64, @floatFromInt(tally.count));
+        proximity[tally.candidate] += tally.weight * saturation.of(in_text);
+    }
+    for (lexical, proximity) |*whole, *part| {
+        part.* *= parameters.proximity;
+        whole.* += part.*;
     }
 }
 
-/// Two neighbours in the query, and how often the candidate at hand has them; zero between
-/// candidates.
-const Pair = struct {
-    first: u16,
-    second: u16,
-    gap: u16,
-    count: u32 = 0,
+/// What a word counts in a field, 1 / norm; in an empty one, whose norm may be 0, there is none.
+fn shareOf(b: f64, length: u32, average: f64) f64 {
+    if (length == 0) return 0;
+    return 1 / (1 - b + b * @as(f64, @floatFromInt(length)) / average);
+}
 
-    fn key(pair: Pair) u64 {
-        return @as(u64, pair.first) << 32 | @as(u64, pair.second) << 16 | pair.gap;
+const Saturation = struct {
+    k1: f64,
+
+    /// Where k1 is 0 the least positive number stands for it, so that nothing gives 0.
+    fn init(k1: f64) Saturation {
+        return .{ .k1 = @max(k1, std.math.floatMin(f64)) };
     }
 
-    fn ascends(_: void, left: Pair, right: Pair) bool {
-        return left.key() < right.key();
+    fn of(saturation: Saturation, frequency: f64) f64 {
+        return frequency * (saturation.k1 + 1) / (frequency + saturation.k1);
     }
 };
-
-/// A term of the query, and what the candidate at hand has of it; zero between candidates.
-const Term = struct {
-    idf: f64,
-    near: f64 = 0,
-    text: u32 = 0,
-    title: u32 = 0,
-    /// Whether it may have neighbours, and which pairs it is the first of.
-    is_word: bool,
-    first_pair: u16 = 0,
-    pair_count: u16 = 0,
-};
-
-const Scorer = struct {
-    const Scored = struct { terms: f64, title: f64, proximity: f64 };
-
-    collection: Collection,
-    parameters: Parameters,
-    terms: []Term,
-    pairs: []Pair,
-    /// Which of them the candidate at hand has.
-    met: []u16,
-    met_count: usize = 0,
-    pairs_met: []u16,
-    pairs_met_count: usize = 0,
-
-    fn init(
-        arena: Allocator,
-        query: *const Query,
-        collection: Collection,
-        parameters: Parameters,
-    ) Allocator.Error!Scorer {
-        std.debug.assert(collection.frequencies.len == query.hashes.len);
-        const terms = try arena.alloc(Term, query.hashes.len);
-        for (terms, collection.frequencies, query.kinds) |*term, frequency, kind| {
-            term.* = .{
-                .idf = inverseDocumentFrequency(collection.chunk_count, frequency),
-                .is_word = kind == .word and parameters.proximity > 0,
-            };
-        }
-        const pairs = try neighbours(arena, query);
-        for (pairs, 0..) |pair, index| {
-            const term = &terms[pair.first];
-            if (term.pair_count == 0) term.first_pair = @intCast(index);
-            term.pair_count += 1;
-        }
-        return .{
-            .collection = collection,
-            .parameters = parameters,
-            .terms = terms,
-            .pairs = pairs,
-            .met = try arena.alloc(u16, terms.len),
-            .pairs_met = try arena.alloc(u16, pairs.len),
-        };
-    }
-
-    fn candidate(scorer: *Scorer, given: scan.Candidate) Scored {
-        scorer.readText(given.text.matches);
-        for (given.title.matches) |match| scorer.meet(match.ordinal).title += 1;
-
-        const text_norm = scorer.norm(given.text.length, scorer.collection.text_average);
-        const title_norm = scorer.norm(given.title.length, scorer.collection.title_average);
-        var scored: Scored = .{ .terms = 0, .title = 0, .proximity = 0 };
-        for (scorer.met[0..scorer.met_count]) |ordinal| {
-            const term = &scorer.terms[ordinal];
-            const in_text = share(term.text, text_norm);
-            const in_title = scorer.parameters.title * share(term.title, title_norm);
-            const whole = term.idf * scorer.saturated(in_text + in_title);
-            scored.terms += whole;
-            // Rounding can put the difference a little below 0.
-            if (in_title > 0) scored.title += @max(0, whole - term.idf * scorer.saturated(in_text));
-            if (term.near > 0) {
-                scored.proximity += @min(1, term.idf) * scorer.saturated(term.near / text_norm);
-            }
-            term.near = 0;
-            term.text = 0;
-            term.title = 0;
-        }
-        for (scorer.pairs_met[0..scorer.pairs_met_count]) |index| {
-            const pair = &scorer.pairs[index];
-            const weight = @min(scorer.terms[pair.first].idf, scorer.terms[pair.second].idf);
-            scored.proximity += weight * scorer.saturated(share(pair.count, text_norm));
-            pair.count = 0;
-        }
-        scorer.met_count = 0;
-        scorer.pairs_met_count = 0;
-        scored.proximity *= scorer.parameters.proximity;
-        return scored;
-    }
-
-    fn meet(scorer: *Scorer, ordinal: u16) *Term {
-        const term = &scorer.terms[ordinal];
-        if (term.text == 0 and term.title == 0) {
-            scorer.met[scorer.met_count] = ordinal;
-            scorer.met_count += 1;
-        }
-        return term;
-    }
-
-    /// Counts terms and pairs, and what words near each other add, in one walk.
-    fn readText(scorer: *Scorer, matches: []const scan.Match) void {
-        var before: ?scan.Match = null;
-        for (matches, 1..) |match, next| {
-            const term = scorer.meet(match.ordinal);
-            term.text += 1;
-            if (!term.is_word) continue;
-            if (before) |other| scorer.meetNear(other, match);
-            before = match;
-            if (term.pair_count == 0) continue;
-            for (matches[next..]) |after| {
-                const gap = after.position - match.position;
-                if (gap > max_gap) break;
-                if (gap > 0) scorer.meetPair(term, after.ordinal, gap);
-            }
-        }
-    }
-
-    fn meetNear(scorer: *Scorer, left: scan.Match, right: scan.Match) void {
-        if (left.ordinal == right.ordinal or left.position == right.position) return;
-        const distance: f64 = @floatFromInt(right.position - left.position);
-        const weight = 1 / (distance * distance);
-        const left_term, const right_term = .{
-            &scorer.terms[left.ordinal],
-            &scorer.terms[right.ordinal],
-        };
-        left_term.near += right_term.idf * weight;
-        right_term.near += left_term.idf * weight;
-    }
-
-    fn meetPair(scorer: *Scorer, first: *const Term, second: u16, gap: u32) void {
-        for (scorer.pairs[first.first_pair..][0..first.pair_count], first.first_pair..) |*pair, place| {
-            if (pair.second != second or pair.gap != gap) continue;
-            if (pair.count == 0) {
-                scorer.pairs_met[scorer.pairs_met_count] = @intCast(place);
-                scorer.pairs_met_count += 1;
-            }
-            pair.count += 1;
-            return;
-        }
-    }
-
-    fn norm(scorer: *const Scorer, length: u32, average: f64) f64 {
-        const b = scorer.parameters.b;
-        return 1 - b + b * @as(f64, @floatFromInt(length)) / average;
-    }
-
-    fn saturated(scorer: *const Scorer, frequency: f64) f64 {
-        if (frequency == 0) return 0;
-        return frequency * (scorer.parameters.k1 + 1) / (frequency + scorer.parameters.k1);
-    }
-};
-
-/// A count in a field of this norm; the norm of an empty field may be 0.
-fn share(count: u32, norm: f64) f64 {
-    return if (count == 0) 0 else @as(f64, @floatFromInt(count)) / norm;
-}
-
-/// The neighbours in the query, each once, ascending by key.
-fn neighbours(arena: Allocator, query: *const Query) Allocator.Error![]Pair {
-    const words = query.sequence;
-    var pairs = try arena.alloc(Pair, @min(words.len, max_pairs));
-    var count: usize = 0;
-    for (words[0..words.len -| 1], words[@min(1, words.len)..]) |left, right| {
-        if (count == pairs.len) break;
-        const gap = right.position - left.position;
-        if (gap > max_gap or left.ordinal == right.ordinal) continue;
-        pairs[count] = .{ .first = left.ordinal, .second = right.ordinal, .gap = @intCast(gap) };
-        count += 1;
-    }
-    pairs = pairs[0..count];
-    std.sort.pdq(Pair, pairs, {}, Pair.ascends);
-    count = 0;
-    for (pairs) |pair| {
-        if (count > 0 and pairs[count - 1].key() == pair.key()) continue;
-        pairs[count] = pair;
-        count += 1;
-    }
-    return pairs[0..count];
-}
-
-fn inverseDocumentFrequency(chunk_count: u64, frequency: u64) f64 {
-    const count: f64 = @floatFromInt(chunk_count);
-    const held: f64 = @floatFromInt(frequency);
-    return @log(1 + (count - held + 0.5) / (held + 0.5));
-}
 
 const testing = std.testing;
+const Match = @import("scan.zig").Match;
 const plain: Parameters = .{ .k1 = 1, .b = 0, .title = 3, .proximity = 0 };
 
-fn at(position: u32, ordinal: u16) scan.Match {
-    return .{ .position = position, .ordinal = ordinal };
-}
+/// A word of the query in a field: its position and its ordinal.
+const At = struct { u32, u16 };
+const TestField = struct { length: u32 = 0, words: []const At = &.{} };
+const Scored = struct { lexical: f64, title: f64, proximity: f64 };
 
-/// One candidate's score, with every term in one of ten chunks and ten words a field.
-fn scoreOf(query_text: []const u8, one: scan.Candidate, parameters: Parameters) !Scorer.Scored {
+/// A candidate's score, with every term in one of ten chunks and ten words a field.
+fn scoreOf(
+    query_text: []const u8,
+    title: TestField,
+    text: TestField,
+    parameters: Parameters,
+) !Scored {
     var arena_state = std.heap.ArenaAllocator.init(testing.allocator);
     defer arena_state.deinit();
     const arena = arena_state.allocator();
     const query = try Query.init(arena, query_text);
     const frequencies = try arena.alloc(u64, query.hashes.len);
     @memset(frequencies, 1);
-    const collection: Collection = .init(10, 100, 100, frequencies);
-    var scorer = try Scorer.init(arena, &query, collection, parameters);
-    _ = scorer.candidate(one);
-    return scorer.candidate(one); // once more: nothing may be left of the one before
+    // Twice: nothing may be left of the one before.
+    var matches: std.ArrayList(Match) = .empty;
+    const fields = [_]TestField{ title, text, title, text };
+    for (fields, 0..) |field, number| {
+        for (field.words) |word| {
+            const position, const ordinal = word;
+            const match: Match =
+                .{ .position = position, .field = @intCast(number), .ordinal = ordinal };
+            try matches.append(arena, match);
+        }
+    }
+    const found: Found = .{
+        .matches = matches.items,
+        .lengths = &.{ title.length, text.length, title.length, text.length },
+    };
+    var columns: [3][2]f64 = undefined;
+    try score(arena, &query, found, .init(10, 100, 100, frequencies), parameters, .{
+        .lexical = &columns[0],
+        .title = &columns[1],
+        .proximity = &columns[2],
+    });
+    for (columns) |column| try testing.expectEqual(column[0], column[1]);
+    return .{ .lexical = columns[0][0], .title = columns[1][0], .proximity = columns[2][0] };
 }
 
 const rare = @log(1 + 9.5 / 1.5);
 
-test "inverse document frequency" {
-    try testing.expectApproxEqAbs(@log(1.0 + 2.5 / 0.5), inverseDocumentFrequency(2, 0), 1e-12);
-    try testing.expectApproxEqAbs(@log(1.0 + 0.5 / 2.5), inverseDocumentFrequency(2, 2), 1e-12);
-}
-
 test "a term counts in text and title, saturated together" {
-    const scored = try scoreOf("fox", .{
-        .title = .{ .length = 10, .matches = &.{at(0, 0)} },
-        .text = .{ .length = 10, .matches = &.{ at(2, 0), at(9, 0) } },
-    }, plain);
-    try testing.expectApproxEqAbs(rare * 10.0 / 6.0, scored.terms, 1e-12);
+    const scored = try scoreOf(
+        "fox",
+        .{ .length = 10, .words = &.{.{ 0, 0 }} },
+        .{ .length = 10, .words = &.{ .{ 2, 0 }, .{ 9, 0 } } },
+        plain,
+    );
+    try testing.expectApproxEqAbs(rare * 10.0 / 6.0, scored.lexical, 1e-12);
     try testing.expectApproxEqAbs(rare * (10.0 / 6.0 - 4.0 / 3.0), scored.title, 1e-12);
     try testing.expectEqual(0, scored.proximity);
 }
 
 test "a longer field counts less" {
     const parameters: Parameters = .{ .k1 = 1, .b = 0.5, .title = 3, .proximity = 0 };
-    const scored = try scoreOf("fox", .{
-        .title = .{ .length = 0, .matches = &.{} },
-        .text = .{ .length = 30, .matches = &.{at(2, 0)} },
-    }, parameters);
-    try testing.expectApproxEqAbs(rare * 0.5 * 2 / 1.5, scored.terms, 1e-12);
+    const text: TestField = .{ .length = 30, .words = &.{.{ 2, 0 }} };
+    const scored = try scoreOf("fox", .{}, text, parameters);
+    try testing.expectApproxEqAbs(rare * 0.5 * 2 / 1.5, scored.lexical, 1e-12);
+}
+
+test "without saturation a term counts once, however often it stands there" {
+    const parameters: Parameters = .{ .k1 = 0, .b = 1, .title = 3, .proximity = 1 };
+    const text: TestField = .{ .length = 30, .words = &.{ .{ 2, 0 }, .{ 3, 0 }, .{ 9, 0 } } };
+    const scored = try scoreOf("fox den", .{}, text, parameters);
+    try testing.expectEqual(Scored{ .lexical = rare, .title = 0, .proximity = 0 }, scored);
 }
 
 test "neighbours count in their order and distance, nearness in any" {
     const parameters: Parameters = .{ .k1 = 1, .b = 0, .title = 3, .proximity = 0.5 };
     const near = 2 * (1 * 2 * rare / (rare + 1));
     const phrase = rare * 1 * 2 / 2.0;
-    const nothing: scan.Field = .{ .length = 0, .matches = &.{} };
-    const ordered = try scoreOf("red fox", .{
-        .title = nothing,
-        .text = .{ .length = 9, .matches = &.{ at(4, 0), at(5, 1) } },
-    }, parameters);
-    try testing.expectApproxEqAbs(0.5 * (near + phrase), ordered.proximity, 1e-12);
-    const reversed = try scoreOf("red fox", .{
-        .title = nothing,
-        .text = .{ .length = 9, .matches = &.{ at(4, 1), at(5, 0) } },
-    }, parameters);
-    try testing.expectApproxEqAbs(0.5 * near, reversed.proximity, 1e-12);
-    const apart = try scoreOf("red fox", .{
-        .title = nothing,
-        .text = .{ .length = 9, .matches = &.{ at(4, 0), at(6, 1) } },
-    }, parameters);
     const quarter = 2 * ((rare / 4.0) * 2.0 / (rare / 4.0 + 1.0));
-    try testing.expectApproxEqAbs(0.5 * quarter, apart.proximity, 1e-12);
+    for ([_]struct { []const At, f64 }{
+        .{ &.{ .{ 4, 0 }, .{ 5, 1 } }, near + phrase },
+        .{ &.{ .{ 4, 1 }, .{ 5, 0 } }, near },
+        .{ &.{ .{ 4, 0 }, .{ 6, 1 } }, quarter },
+        // At one place, as a word and its part are, and the same word again.
+        .{ &.{ .{ 4, 0 }, .{ 4, 1 } }, 0 },
+        .{ &.{ .{ 4, 0 }, .{ 5, 0 } }, 0 },
+    }) |case| {
+        const words, const expected = case;
+        const text = try scoreOf("red fox", .{}, .{ .length = 9, .words = words }, parameters);
+        try testing.expectApproxEqAbs(0.5 * expected, text.proximity, 1e-12);
+        // Titles have no neighbours, neither within them nor in the text that follows.
+        const title = try scoreOf("red fox", .{ .length = 9, .words = words }, .{
+            .length = 9,
+            .words = &.{.{ 6, 1 }},
+        }, parameters);
+        try testing.expectEqual(0, title.proximity);
+    }
 }
 
 test "a query without words, and a candidate without any" {
-    const nothing: scan.Field = .{ .length = 0, .matches = &.{} };
-    const scored = try scoreOf("", .{ .title = nothing, .text = nothing }, plain);
-    try testing.expectEqual(Scorer.Scored{ .terms = 0, .title = 0, .proximity = 0 }, scored);
-}
-
-test "statistics of the candidates count a chunk once" {
-    var arena_state = std.heap.ArenaAllocator.init(testing.allocator);
-    defer arena_state.deinit();
-    const candidates = [_]scan.Candidate{
-        .{
-            .title = .{ .length = 1, .matches = &.{at(0, 0)} },
-            .text = .{ .length = 5, .matches = &.{ at(1, 0), at(2, 0) } },
-        },
-        .{
-            .title = .{ .length = 0, .matches = &.{} },
-            .text = .{ .length = 6, .matches = &.{at(1, 1)} },
-        },
-    };
-    const found = try Collection.ofCandidates(arena_state.allocator(), 3, &candidates);
-    try testing.expectEqual(2, found.chunk_count);
-    try testing.expectEqual(5.5, found.text_average);
-    try testing.expectEqual(0.5, found.title_average);
-    try testing.expectEqualSlices(u64, &.{ 1, 1, 0 }, found.frequencies);
+    const scored = try scoreOf("", .{}, .{}, plain);
+    try testing.expectEqual(Scored{ .lexical = 0, .title = 0, .proximity = 0 }, scored);
 }

@@ -165,7 +165,7 @@ pub const Store = struct {
         const entry: Entry = .init(key, title, text);
         const max_count = store.slots.len / 4 * 3;
         const byte_size = entry.byteSize();
-        if (!entry.isScannable() or byte_size > store.ring.len or max_count == 0) return;
+        if (byte_size > store.ring.len or max_count == 0) return;
         if (store.slotOf(key) != null) return;
 
         var chances: u32 = max_second_chances;
@@ -358,32 +358,26 @@ const TestStore = struct {
             try testing.expectEqual(chunk.title.len + chunk.text.len == 0, missing);
         }
         try testing.expectEqualSlices(Match, expected.matches.items, found.matches.items);
-        for (expected.ends.items, found.ends.items) |is, was| try testing.expectEqual(is, was);
+        try testing.expectEqualSlices(u32, expected.lengths.items, found.lengths.items);
     }
 };
 
-/// The oracle: one position after the other, the word first.
+/// The oracle: one term after the other.
 fn scanOneByOne(
     arena: Allocator,
     query: *const Query,
     sequence: Sequence,
     gathering: *Gathering,
 ) !void {
-    var extra: usize = 0;
-    for (sequence.words, 0..) |word, place| {
-        const position: u32 = @intCast(place);
-        if (query.find(word)) |ordinal| {
-            try gathering.matches.append(arena, .{ .position = position, .ordinal = ordinal });
-        }
-        while (extra < sequence.extras.len and sequence.extra_positions[extra] == position) {
-            if (query.find(sequence.extras[extra])) |ordinal| {
-                try gathering.matches.append(arena, .{ .position = position, .ordinal = ordinal });
-            }
-            extra += 1;
-        }
+    for (sequence.hashes, sequence.positions) |hash, position| {
+        const ordinal = query.find(hash) orelse continue;
+        try gathering.matches.append(arena, .{
+            .position = position,
+            .field = gathering.field(),
+            .ordinal = ordinal,
+        });
     }
-    try testing.expectEqual(sequence.extras.len, extra);
-    gathering.end(@intCast(sequence.words.len));
+    gathering.end(sequence.length);
 }
 
 const Chunk = struct { id: []const u8, title: []const u8 = "", text: []const u8 = "" };
@@ -407,6 +401,22 @@ test "what was put is scanned as if it were read" {
         "NN-HA-42 fox b c d e f g h j k l m n o p q r red data node example 42 1",
     }) |query| try kept.expectScan(query, &chunks);
     try testing.expectEqual(4, kept.store.usage().chunks);
+}
+
+test "positions beyond one byte and beyond two" {
+    var kept = try TestStore.init(1 << 21);
+    defer kept.deinit();
+    const end = "red fox NN-HA-42";
+    const chunks = [_]Chunk{
+        .{ .id = "most of one", .text = "den " ** 250 ++ end },
+        .{ .id = "two", .title = end, .text = "den " ** 254 ++ end },
+        .{ .id = "most of two", .text = "the " ** 65_530 ++ end },
+        .{ .id = "four", .text = "the " ** 65_534 ++ end },
+        .{ .id = "a long title", .title = "a " ** 300 ++ end, .text = end },
+    };
+    for (chunks) |chunk| try kept.put(chunk.id, chunk.title, chunk.text);
+    try testing.expectEqual(chunks.len, kept.store.usage().chunks);
+    try kept.expectScan("red fox NN-HA-42", &chunks);
 }
 
 test "a chunk is kept once and never changed" {
@@ -454,6 +464,7 @@ test "random chunks of random sizes: the bound holds, the index finds all that s
         defer kept.deinit();
         const store = &kept.store;
         const hashes: [3000]u32 = @splat(9);
+        const positions: [3000]u32 = @splat(0);
         for (0..20_000) |_| {
             var id: [8]u8 = undefined;
             std.mem.writeInt(u64, &id, random.uintLessThan(u64, 400), .little);
@@ -464,11 +475,10 @@ test "random chunks of random sizes: the bound holds, the index finds all that s
             }
             const is_long = random.uintLessThan(u8, 20) == 0;
             const words = random.uintLessThan(usize, if (is_long) 3000 else 120);
-            const extras = random.uintLessThan(usize, 9);
-            store.insert(key, .{ .words = &.{}, .extras = &.{}, .extra_positions = &.{} }, .{
-                .words = hashes[0..words],
-                .extras = hashes[0..extras],
-                .extra_positions = hashes[0..extras],
+            store.insert(key, .nothing, .{
+                .hashes = hashes[0..words],
+                .positions = positions[0..words],
+                .length = random.uintLessThan(u32, 1 << 17),
             });
             try expectConsistent(store, byte_size);
         }

@@ -191,8 +191,13 @@ class Hammer:
         return int(self.library.sluice_rerank_analyze(self.text(), terms))
 
     def highlight(self) -> int:
-        spans = self.place("3Q", self.output(), self.count(ROOM // 8), 0)
-        return int(self.library.sluice_rerank_highlight(self.text(), self.text(), spans))
+        count = self.count(ITEMS)
+        texts = self.place("4Q", *self.block(count))
+        pointers = self.output(), self.output()
+        text_capacity = self.rng.choice((2 * ITEMS, 2 * ITEMS, count))
+        capacity = self.rng.choice((ROOM // 2, self.count(ROOM // 2)))
+        spans = self.place("5Q", pointers[0], capacity, pointers[1], text_capacity, 0)
+        return int(self.library.sluice_rerank_highlight(self.text(), texts, spans))
 
     def score(self) -> int:
         count = self.count(ITEMS)

@@ -200,6 +200,7 @@ def test_terms_and_spans_agree_on_random_text(library: RerankLibrary, seed: int)
     text = "".join(random_word(rng) + rng.choice(SEPARATORS) for _ in range(200))
     query = "".join(random_word(rng) + rng.choice(SEPARATORS) for _ in range(8))
     assert library.analyze(text) == reference.analyze(text)
-    spans = library.highlight(query, text)
-    assert spans
-    assert spans == reference.highlight(query, text)
+    texts = [text, *(text[start : start + 70] for start in range(0, len(text), 70))]
+    spans = library.highlight(query, texts)
+    assert spans[0]
+    assert spans == [reference.highlight(query, each) for each in texts]

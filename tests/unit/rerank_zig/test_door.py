@@ -32,18 +32,38 @@ def test_analyze_of_words_that_grow_in_lower_case(library: RerankLibrary) -> Non
 
 def test_highlight_gives_character_spans(library: RerankLibrary) -> None:
     text = "Äther: compacted 語 \U0001f600 regions — compaction of a Région"
-    spans = library.highlight("Compacting the region", text)
+    [spans] = library.highlight("Compacting the region", [text])
     assert [text[start:end] for start, end in spans] == ["compacted", "regions", "compaction"]
 
 
 def test_highlight_of_more_words_than_the_first_buffer_holds(library: RerankLibrary) -> None:
-    assert library.highlight("fox", "fox " * 1000) == [(i * 4, i * 4 + 3) for i in range(1000)]
+    expected = [(i * 4, i * 4 + 3) for i in range(1000)]
+    assert library.highlight("fox", ["a fox", "fox " * 1000, "fox"]) == [
+        [(2, 5)], expected, [(0, 3)],
+    ]  # fmt: skip
+
+
+def test_highlight_keeps_texts_apart(library: RerankLibrary) -> None:
+    texts = ["", "the dfs.", "data.dir", "\u00e9 dfs.data.dir", "dir" * 30, "dfs", ""]
+    assert library.highlight("dfs.data.dir", texts) == [
+        [], [(4, 7)], [(0, 4), (5, 8)], [(2, 14)], [], [(0, 3)], [],
+    ]  # fmt: skip
+    assert library.highlight("fox", []) == []
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_highlight_of_many_bytes_is_as_of_few(library: RerankLibrary, count: int) -> None:
+    """Below a bound of bytes the call keeps the interpreter, above it lets go of it."""
+    texts = ["the r\u00e9gion, regions " * 50 + "fox"] * count
+    [spans] = library.highlight("regions fox", texts[:1])
+    assert len(spans) == 51
+    assert library.highlight("regions fox", texts) == [spans] * count
 
 
 def test_lone_surrogates_separate_words(library: RerankLibrary) -> None:
     text = "red\ud800fox \udfff foxes"
     assert library.analyze(text) == ["red", "fox"]
-    assert library.highlight("fox\ud800", text) == [(4, 7), (10, 15)]
+    assert library.highlight("fox\ud800", [text]) == [[(4, 7), (10, 15)]]
     scores = library.score("fox\ud800", [text, "dog"], np.zeros(2, np.float32))
     assert scores.lexical.tolist() == [1, 0]
 
@@ -126,7 +146,7 @@ def test_highlight_marks_whole_words_for_parts_and_whole_runs_for_compounds(
     library: RerankLibrary,
 ) -> None:
     text = "The DataNode réseau dfs.data.dir and data-dir"
-    spans = library.highlight("dfs.data.dir of nodes", text)
+    [spans] = library.highlight("dfs.data.dir of nodes", [text])
     assert [text[start:end] for start, end in spans] == [
         "DataNode", "dfs.data.dir", "data", "dir",
     ]  # fmt: skip

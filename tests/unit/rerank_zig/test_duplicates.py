@@ -27,7 +27,9 @@ PROSE = """
 the namenode standby fails over and its journal is replayed by an observer with a café naïve ΟΔΟΣ
 Москва block report lease recovery quota 語 x² İstanbul Ⱥb 42 nn-ha-42 blk_1073741825 0x7f ٣٤
 """
-VOCABULARY = PROSE.split()
+# About as long as what is read in one piece, beyond ASCII until they are in lower case, and others.
+ODD = ["q" * 15, "q" * 16, "q" * 17, "z" * 70 + "7", "\u212aelvin", "kelvin", "d\u0130n", "din"]
+VOCABULARY = [*PROSE.split(), *ODD]
 BREAKS = [" ", " ", " ", "\n", "—", "-", "_", ", ", " 😀 ", "\u00a0"]
 LINE = b"the namenode failed over and its journal was replayed without any loss by the observer "
 

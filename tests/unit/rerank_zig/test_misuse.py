@@ -159,12 +159,13 @@ def test_null_structs() -> None:
         spoilt: list[Any] = list(arguments)
         spoilt[index] = None
         assert call.library.sluice_rerank_score(*spoilt) == Status.NULL_POINTER
-    library, terms, spans = call.library, layout.PackedTerms(), layout.Spans()
+    library, terms = call.library, layout.PackedTerms()
     assert library.sluice_rerank_analyze(None, terms) == Status.NULL_POINTER
     assert library.sluice_rerank_analyze(call.query, None) == Status.NULL_POINTER
-    assert library.sluice_rerank_highlight(None, call.query, spans) == Status.NULL_POINTER
-    assert library.sluice_rerank_highlight(call.query, None, spans) == Status.NULL_POINTER
-    assert library.sluice_rerank_highlight(call.query, call.query, None) == Status.NULL_POINTER
+    marking = [call.query, call.texts, HighlightCall().spans]
+    for index in range(3):
+        spoilt = [None if place == index else given for place, given in enumerate(marking)]
+        assert library.sluice_rerank_highlight(*spoilt) == Status.NULL_POINTER
     counts = layout.PackedWordCounts()
     assert library.sluice_rerank_count_words(None, None, counts) == Status.NULL_POINTER
     assert library.sluice_rerank_count_words(None, call.texts, None) == Status.NULL_POINTER
@@ -235,6 +236,66 @@ def test_count_words_writes_no_further_than_its_capacities() -> None:
     assert (call.room[0, 2:] == 99).all()
 
 
+class HighlightCall:
+    """A correct call of highlight on two texts, for a test to spoil in one place."""
+
+    def __init__(self) -> None:
+        call = Call()
+        self.library, self.query, self.texts = call.library, call.query, call.texts
+        self.offsets = call.offsets
+        self.room = np.full((2, 8), 99, np.uint32)
+        self.spans = layout.Spans(
+            spans=self.room[0].ctypes.data,
+            capacity=2,
+            offsets=self.room[1].ctypes.data,
+            text_capacity=2,
+            count=7,
+        )
+
+    def status(self) -> int:
+        return int(self.library.sluice_rerank_highlight(self.query, self.texts, self.spans))
+
+
+@pytest.mark.parametrize(
+    ("misuse", "status"),
+    [
+        (spoil("query.bytes", None), Status.NULL_POINTER),
+        (spoil("query.byte_count", (1 << 20) + 1), Status.QUERY_TOO_LONG),
+        (spoil("texts.bytes", None), Status.NULL_POINTER),
+        (spoil("texts.byte_count", (1 << 31) + 1), Status.TEXT_TOO_LONG),
+        (spoil("texts.byte_count", 16), Status.OFFSET_OUT_OF_RANGE),
+        (spoil("texts.offsets", None), Status.NULL_POINTER),
+        (spoil("texts.offset_count", 0), Status.LENGTH_MISMATCH),
+        (spoil("texts.offset_count", 2**64 - 1), Status.TOO_MANY_CANDIDATES),
+        (write("offsets", 1, 18), Status.OFFSETS_NOT_MONOTONE),
+        (spoil("spans.spans", None), Status.NULL_POINTER),
+        (spoil("spans.offsets", None), Status.NULL_POINTER),
+        (spoil("spans.text_capacity", 1), Status.BUFFER_TOO_SMALL),
+    ],
+)
+def test_each_misuse_of_highlight_has_its_status(
+    misuse: Callable[[Any], None], status: Status
+) -> None:
+    call = HighlightCall()
+    misuse(call)
+    assert call.status() == status
+    assert (call.room == 99).all(), "a refused call writes nothing"
+    assert call.spans.count == 7
+
+
+def test_highlight_writes_no_further_than_its_capacities() -> None:
+    call = HighlightCall()
+    assert (call.status(), call.spans.count) == (Status.OK, 2)
+    assert call.room[0].tolist() == [0, 3, 4, 9, *[99] * 4]
+    assert call.room[1].tolist() == [0, 2, 2, *[99] * 5]
+    for capacity in (0, 1):
+        call = HighlightCall()
+        call.spans.capacity = capacity
+        assert (call.status(), call.spans.count) == (Status.BUFFER_TOO_SMALL, 2)
+        written = [0, 3][: 2 * capacity]
+        assert call.room[0].tolist() == [*written, *[99] * (8 - len(written))]
+
+
 def test_nothing_with_null_pointers_is_fine() -> None:
     call = Call()
     nothing = layout.Candidates(
@@ -251,19 +312,6 @@ def test_small_buffers_are_told_what_they_need() -> None:
     assert (terms.byte_count, terms.term_count) == (len("redfox"), 2)
     terms.byte_capacity, terms.offset_capacity = 6, 3
     assert call.library.sluice_rerank_analyze(call.query, terms) == Status.NULL_POINTER
-
-    spans = layout.Spans()
-    text = layout.Text(b"red red fox", 11)
-    status = call.library.sluice_rerank_highlight(call.query, text, spans)
-    assert (status, spans.count) == (Status.BUFFER_TOO_SMALL, 3)
-    spans.capacity = 1
-    status = call.library.sluice_rerank_highlight(call.query, text, spans)
-    assert status == Status.NULL_POINTER
-    room = np.full((2, 2), 99, np.uint32)
-    spans.spans, spans.capacity = room.ctypes.data, 1
-    status = call.library.sluice_rerank_highlight(call.query, text, spans)
-    assert (status, spans.count) == (Status.BUFFER_TOO_SMALL, 3)
-    assert room.tolist() == [[0, 3], [99, 99]], "never past the capacity"
 
 
 def test_misaligned_arrays_are_read_all_the_same() -> None:
@@ -373,9 +421,9 @@ def test_python_names_the_long_query(library: RerankLibrary) -> None:
     longest = "x" * layout.MAX_QUERY_BYTES
     most = " ".join(map(str, range(10_000, 10_000 + layout.MAX_QUERY_TERMS)))
     for query in (longest, most):
-        assert library.highlight(query, "fox") == []
+        assert library.highlight(query, ["fox"]) == [[]]
         with pytest.raises(InvalidArgument) as caught:
-            library.highlight(query + " fox", "fox")
+            library.highlight(query + " fox", ["fox"])
         assert caught.value.field == "query"
 
 
@@ -392,8 +440,8 @@ def test_a_broken_library_says_how_to_build_it(tmp_path: Path) -> None:
 
 
 def test_another_abi_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "ABI_VERSION", 3)
-    with pytest.raises(FailedPrecondition, match="ABI version 2, this binding needs 3"):
+    monkeypatch.setattr(layout, "ABI_VERSION", 4)
+    with pytest.raises(FailedPrecondition, match="ABI version 3, this binding needs 4"):
         RerankLibrary.load()
 
 
