@@ -67,7 +67,11 @@ $(HDFS)/target/classpath: $(HDFS_SOURCES)
 .PHONY: test
 test: setup $(HDFS)/target/classpath ## Run all tests
 	$(BIN)/python -m ziglang build test fuzz --build-file rerank_zig/build.zig --prefix rerank_zig/zig-out
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+.PHONY: images
+images: ## Build the container images by Buildah, or one: make images IMAGE=query
+	buildah/build.sh $(IMAGE)
 
 .PHONY: wheel
 wheel: setup ## Build the wheel into dist/
@@ -89,7 +93,7 @@ fuzz: setup ## Try ten million inputs against the native library
 lint: setup ## Check style, types, layers, contracts and stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) deploy hatch_build.py scripts tests
+	$(BIN)/mypy $(PACKAGES) buildah deploy hatch_build.py scripts tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m ziglang fmt --check rerank_zig/build.zig rerank_zig/src rerank_zig/fuzz
 	$(BIN)/buf lint protos

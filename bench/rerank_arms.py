@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # More than any machine takes: every candidate is scored.
 NO_BUDGET_S = 3_600.0
 STORE_BYTES = 2**30
-# Calls of a fast arm in one turn.
-BURST = 5
+# Calls in one turn: of a fast arm as many as there are questions, of one in Python fewer.
+CALLS, FEW_CALLS = 64, 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,22 +124,22 @@ def fast_arms(pool: Sequence[Passage]) -> dict[str, Arm]:
         "zig_cached": Arm(
             "binding, the query's analysis, scoring by ids out of the native store, fusion",
             cached,
-            BURST,
+            CALLS,
         ),
         "zig_raw": Arm(
-            "binding, packing of titles and texts, tokenising them, scoring, fusion", raw, BURST
+            "binding, packing of titles and texts, tokenising them, scoring, fusion", raw, CALLS
         ),
         "numpy": Arm(
             "BM25 of one field and fusion over arrays of terms counted before; neither the query's "
             "nor the candidates' tokenising",
             with_numpy,
-            BURST,
+            CALLS,
         ),
         "bm25s_indexed": Arm(
             "the query's tokenising, scores of the whole pool from an index built before, fusion; "
             "no stemmer",
             from_index,
-            BURST,
+            CALLS,
         ),
     }
 
@@ -189,13 +189,17 @@ def python_arms(pool: Sequence[Passage]) -> dict[str, Arm]:
             "tokenising with every word's stem known before, BM25 of one field in plain Python "
             "with the pool's statistics, fusion",
             plain,
+            FEW_CALLS,
         ),
         "bm25s": Arm(
-            "tokenising, an index over the candidates, scores, fusion; no stemmer", with_bm25s
+            "tokenising, an index over the candidates, scores, fusion; no stemmer",
+            with_bm25s,
+            FEW_CALLS,
         ),
         "rank_bm25": Arm(
             "splitting at white space, an index over the candidates, scores, fusion",
             with_rank_bm25,
+            FEW_CALLS,
         ),
     }
 
