@@ -89,7 +89,7 @@ def store(tmp_path_factory) -> Iterator[Store]:
 def second(tmp_path_factory) -> Iterator[Store]:
     """The query image, built anew from nothing; by an ordinary user where there is one."""
     require(NEEDED)
-    user = os.environ.get("SLUICE_ROOTLESS_USER")
+    user = os.environ.get("ROOTLESS_USER")
     folder = tmp_path_factory.mktemp("second")
     if user:
         require(NEEDED_ROOTLESS)
