@@ -51,7 +51,7 @@ class Attempts:
         self.address = ""
         self._tried: set[str] = set()
         self._rounds = 0
-        # What a server answered says more than that another one did not.
+        # Of this round: what a server answered says more than that another one did not.
         self._answered: SluiceError | None = None
 
     @asynccontextmanager
@@ -85,6 +85,7 @@ class Attempts:
         if self._rounds >= self._retry.max_attempts or is_late:
             raise self._answered or self._fleet.no_answer(self._tried)
         self._tried.clear()
+        self._answered = None
         await asyncio.sleep(pause_s)
 
     async def _pick(self) -> str:

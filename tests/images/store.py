@@ -28,6 +28,7 @@ END_S = 60
 CANARY = "canary-b7f1c0de"
 # buildah removes what it mounted at /run/.containerenv, which a read-only /run would refuse.
 READ_ONLY_RUN = """
+mount --bind "$1" "$1"
 mount -o remount,ro,bind "$1"
 mount -t tmpfs -o mode=755 tmpfs "$1/run"
 shift
@@ -36,6 +37,7 @@ exec buildah run "$@"
 PROCESS_ONE = """
 root=$1 data=$2
 shift 2
+mount --bind "$root" "$root"
 mount -o remount,ro,bind "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
@@ -50,10 +52,11 @@ class Store:
 
     Args:
         folder: made if absent.
+        driver: how layers are kept.
         user: whose store it is; None for one's own.
     """
 
-    def __init__(self, folder: Path, user: str | None = None) -> None:
+    def __init__(self, folder: Path, driver: str, user: str | None = None) -> None:
         self.folder = folder
         self.output = folder / "output"
         self._as_user = ["runuser", "--user", user, "--"] if user else []
@@ -61,12 +64,11 @@ class Store:
         for one in made:
             one.mkdir()
         settings = folder / "storage.conf"
-        # the kernel marks folders of an ordinary user's overlay, and the marks get into the layers
-        driver = "vfs" if user else os.environ.get("STORAGE_DRIVER", "overlay")
         settings.write_text(
             "[storage]\n"
             f'driver = "{driver}"\n'
             f'graphroot = "{folder / "root"}"\n'
+            f'rootless_storage_path = "{folder / "root"}"\n'
             f'runroot = "{folder / "run"}"\n'
         )
         if user:

@@ -71,7 +71,7 @@ def processes_of(folder):
 
 @pytest.mark.timeout(300)
 def test_the_demo_shows_that_answers_go_on(start, tmp_path):
-    demo = start("demo", "--python", sys.executable, **HASHING)
+    demo = start("demo", "--python", sys.executable)
     out, _ = demo.communicate(timeout=END_S)
     assert demo.returncode == 0, out[-4_000:]
     assert "indexer-1 was ended by SIGKILL\nquery-1 was ended by SIGKILL" in out

@@ -73,6 +73,16 @@ def write(array: str, index: int, value: float) -> Callable[[Call], None]:
     return apply
 
 
+# What is wrong with texts wherever they are not candidates; two, of fewer than 16 bytes.
+MISUSED_TEXTS = [
+    (spoil("texts.bytes", None), Status.NULL_POINTER),
+    (spoil("texts.byte_count", (1 << 31) + 1), Status.TEXT_TOO_LONG),
+    (spoil("texts.byte_count", 16), Status.OFFSET_OUT_OF_RANGE),
+    (spoil("texts.offsets", None), Status.NULL_POINTER),
+    (spoil("texts.offset_count", 0), Status.LENGTH_MISMATCH),
+    (spoil("texts.offset_count", 2**64 - 1), Status.TOO_MANY_CANDIDATES),
+]
+
 MISUSES = [
     (spoil("query.bytes", None), Status.NULL_POINTER),
     (spoil("query.byte_count", (1 << 20) + 1), Status.QUERY_TOO_LONG),
@@ -199,12 +209,7 @@ class CountCall:
 @pytest.mark.parametrize(
     ("misuse", "status"),
     [
-        (spoil("texts.bytes", None), Status.NULL_POINTER),
-        (spoil("texts.byte_count", (1 << 31) + 1), Status.TEXT_TOO_LONG),
-        (spoil("texts.byte_count", 16), Status.OFFSET_OUT_OF_RANGE),
-        (spoil("texts.offsets", None), Status.NULL_POINTER),
-        (spoil("texts.offset_count", 0), Status.LENGTH_MISMATCH),
-        (spoil("texts.offset_count", 2**64 - 1), Status.TOO_MANY_CANDIDATES),
+        *MISUSED_TEXTS,
         (spoil("texts.offset_count", 2), Status.TITLES_LENGTH_MISMATCH),
         (spoil("titles.offset_count", 2), Status.TITLES_LENGTH_MISMATCH),
         (spoil("titles.byte_count", 2), Status.OFFSET_OUT_OF_RANGE),
@@ -261,12 +266,7 @@ class HighlightCall:
     [
         (spoil("query.bytes", None), Status.NULL_POINTER),
         (spoil("query.byte_count", (1 << 20) + 1), Status.QUERY_TOO_LONG),
-        (spoil("texts.bytes", None), Status.NULL_POINTER),
-        (spoil("texts.byte_count", (1 << 31) + 1), Status.TEXT_TOO_LONG),
-        (spoil("texts.byte_count", 16), Status.OFFSET_OUT_OF_RANGE),
-        (spoil("texts.offsets", None), Status.NULL_POINTER),
-        (spoil("texts.offset_count", 0), Status.LENGTH_MISMATCH),
-        (spoil("texts.offset_count", 2**64 - 1), Status.TOO_MANY_CANDIDATES),
+        *MISUSED_TEXTS,
         (write("offsets", 1, 18), Status.OFFSETS_NOT_MONOTONE),
         (spoil("spans.spans", None), Status.NULL_POINTER),
         (spoil("spans.offsets", None), Status.NULL_POINTER),
