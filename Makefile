@@ -115,6 +115,7 @@ bench: setup ## Run the benchmarks in their quick form
 lock: $(VENV)/.ready ## Resolve the dependencies again and pin them with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header pyproject.toml --output-file requirements/dev.txt
+	UV=$(BIN)/uv buildah/lock.sh
 
 .PHONY: clean
 clean: ## Remove what was built

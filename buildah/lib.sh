@@ -156,9 +156,14 @@ debian_packages() { # CONTAINER PACKAGE…
     )
     step "$APT_GET" "${options[@]}" update
     step "$APT_GET" "${options[@]}" --download-only install "${@:2}" >/dev/null
+    # shellcheck disable=SC2016  # for the shell within
     as_root "$1" --env DEBIAN_FRONTEND=noninteractive --volume "$apt/cache/archives:/mnt:ro" \
-        -- sh -c 'dpkg --install /mnt/*.deb >/dev/null &&
-            rm -rf /var/log/dpkg.log /var/log/alternatives.log /var/cache/ldconfig/aux-cache \
+        -- sh -c '
+            set -e
+            install() { dpkg --install /mnt/*.deb >/tmp/dpkg 2>&1; }
+            # dpkg does not sort by what must be set up first
+            install || install || install || { cat /tmp/dpkg >&2 && exit 1; }
+            rm -rf /tmp/dpkg /var/log/dpkg.log /var/log/alternatives.log /var/cache/ldconfig/aux-cache \
                 /var/cache/debconf/*-old'
 }
 
